@@ -5,6 +5,7 @@ from libc.stdint cimport uint32_t, uint64_t
 cdef extern from "atomics.h" nogil:
     uint64_t load_relaxed(const uint64_t *word)
     uint64_t load_acquire(const uint64_t *word)
+    uint64_t load_seq_cst(const uint64_t *word)
     void store_relaxed(uint64_t *word, uint64_t value)
     void store_release(uint64_t *word, uint64_t value)
     bint compare_and_swap_acq_rel(uint64_t *word, uint64_t expected, uint64_t desired)

@@ -47,9 +47,10 @@ cdef class Mapping:
     ``fd`` may be closed afterwards. Raises OSError when the kernel refuses the mapping.
     """
 
-    def __cinit__(self, int fd, size_t length, bint writable=False):
+    def __init__(self, int fd, size_t length, bint writable=False):
         cdef int protection = PROT_READ | PROT_WRITE if writable else PROT_READ
         cdef void *address
+        self.close()
         if length == 0:
             raise ValueError("a mapping needs at least 1 byte, got 0")
         address = mmap(NULL, length, protection, MAP_SHARED, fd, 0)
@@ -181,3 +182,22 @@ cdef class Mapping:
         if result != 0 and errno != EINVAL and errno != ENOSYS:
             raise OSError(errno, f"populate of bytes {start}..{stop}: {os.strerror(errno)}")
         return 0
+
+
+cdef Mapping adopt_mapping(uint8_t *address, size_t length):
+    """Return a writable Mapping that owns memory mapped elsewhere."""
+    cdef Mapping mapping = Mapping.__new__(Mapping)
+    mapping.base = address
+    mapping.length = length
+    mapping.writable = True
+    return mapping
+
+
+cdef uint8_t *surrender_mapping(Mapping mapping):
+    """Take the memory out of a Mapping, for the caller to unmap; NULL while views of it are out, which then unmap it."""
+    cdef uint8_t *address = mapping.base
+    if mapping.exports > 0:
+        mapping.close()
+        return NULL
+    mapping.base = NULL
+    return address
