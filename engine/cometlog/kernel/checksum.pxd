@@ -1,6 +1,7 @@
 """CRC32C for the other modules of the kernel; ``crc32c.h`` states the contract.
 
-Only C declarations: a module that cimports them links its own ``crc32c.c`` and calls ``crc32c_initialise`` at import.
+Only C declarations: a module that cimports them links its own ``crc32c.c`` and calls
+``crc32c_initialise`` at import.
 """
 
 from libc.stdint cimport uint32_t

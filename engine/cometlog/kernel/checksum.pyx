@@ -14,9 +14,9 @@ crc32c_initialise()
 def crc32c(data, state=0):
     """Return the CRC32C of ``data``, an integer of 32 bits, as RFC 3720 defines it.
 
-    ``data`` is any object with a contiguous buffer; TypeError or BufferError otherwise. ``state`` is the CRC32C of the
-    bytes that go before, so that ``crc32c(b, crc32c(a)) == crc32c(a + b)``; TypeError unless it is an integer,
-    ValueError outside 0..2**32-1.
+    ``data`` is any object with a contiguous buffer; TypeError or BufferError otherwise. ``state`` is the
+    CRC32C of the bytes that go before, so that ``crc32c(b, crc32c(a)) == crc32c(a + b)``; TypeError unless
+    it is an integer, ValueError outside 0..2**32-1.
     """
     cdef Py_buffer view
     cdef uint32_t raw
@@ -36,7 +36,7 @@ def implementation():
 
 
 def available():
-    """Return the names of the implementations this CPU can run, fastest first; the last is always ``table``."""
+    """Return the names of the implementations this CPU can run, fastest first, ``table`` last."""
     cdef size_t index = 0
     names = []
     while crc32c_available(index) != NULL:
@@ -46,9 +46,10 @@ def available():
 
 
 def use(str name not None):
-    """Select an implementation of this module by name, for tests and benchmarks; ValueError if it is not available.
+    """Select an implementation of this module by name, for tests and benchmarks.
 
-    The other modules of the kernel hold their own copy and keep the one they chose.
+    ValueError, with nothing changed, unless the name is one of ``available()``. The other modules of the
+    kernel hold their own copy and keep what they chose.
     """
     if crc32c_force(name.encode()) != 0:
         raise ValueError(f"implementation must be one of {available()}, got {name!r}")
