@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint64_t
 
+from cometlog.kernel.fork_guard cimport ForkGuard
 from cometlog.kernel.mapping cimport Mapping
 
 cdef extern from "<pthread.h>" nogil:
@@ -58,7 +59,7 @@ cdef class ShardWatch:
     cdef Helper helper
     cdef Watch *watch
     cdef Mapping mapping
-    cdef object index_owner
+    cdef ForkGuard guard
     cdef readonly bint closed
 
     cdef int lock(self) except -1

@@ -268,7 +268,7 @@ cdef class ShardWatch:
         if self.watch == NULL:
             raise MemoryError(f"a watch takes {sizeof(Watch)} bytes")
         self.helper = helper
-        self.index_owner = guard
+        self.guard = guard
         self.watch.directory_fd = directory_fd
         self.watch.next_fd = -1
         self.watch.populate = populate
