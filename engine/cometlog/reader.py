@@ -1,12 +1,14 @@
 """Reading one shard: by entry number, across segments, beside writers that never wait for it (PROTOCOL.md C).
 
-Thread safety: a ShardReader belongs to one thread at a time. It takes no lock and writes nothing; what it
-meets in flight it waits for briefly, then hands to the ``repair`` function of a client that may write.
+Thread safety: a lock makes one call at a time; it is released while ``repair`` runs, which may take a client's
+own locks. A reader takes no lock of the shard and writes nothing: what it meets in flight it waits for briefly,
+then hands to the ``repair`` of a client that may write.
 
-Invariants: entries are returned in order and each once; what was returned stays; a frame is verified before
-it is returned.
+Invariants: entries are returned in order and each once; what was returned stays; a frame is verified before it
+is returned.
 """
 
+import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -33,7 +35,7 @@ Repair = Callable[[int, int], object]
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What a full check passed. ``blocked_at``: (segment number, unit) of the word in flight that ended it."""
+    """What a full check passed. ``blocked_at``: (segment number, unit) of a word in flight that ended it."""
 
     stream: str
     segments: int
@@ -47,11 +49,10 @@ def _is_final(word: int) -> bool:
 
 
 class ShardReader:
-    """Reads the stream whose shard is ``directory``; a directory that is missing or empty is a stream without
-    entries.
+    """Reads the stream whose shard is ``directory``; one that is missing or empty has no entries.
 
-    ``repair`` is given by a client that may write: called with (segment number, unit) for a word that stays
-    in flight for more than 1 ms. A reader may go on serving a segment that retention has just removed.
+    ``repair`` is given by a client that may write: called with (segment number, unit) for a word that stays in
+    flight for more than 1 ms. A reader may go on serving a segment that retention has just removed.
     """
 
     def __init__(self, directory: Path, stream: str, *, repair: Repair | None = None) -> None:
@@ -62,12 +63,15 @@ class ShardReader:
         self._open: dict[int, SegmentReader] = {}
         self._control: Control | None = None
         self._closed = False
+        self._lock = threading.Lock()
 
     # ---- Segments ----
 
-    def _refresh(self) -> list[SegmentName]:
+    def _check_open(self) -> None:
         if self._closed:
             raise ClosedError(f"the reader of {self.stream} is closed")
+
+    def _refresh(self) -> list[SegmentName]:
         self._names = list_segments(self._directory)
         return self._names
 
@@ -111,7 +115,7 @@ class ShardReader:
         return self._control.active
 
     def _following(self, segment: SegmentReader, walked: int) -> SegmentReader | None:
-        """Return the segment after a finished one that holds ``walked`` entries, or None if that is active."""
+        """Return the segment after a finished one of ``walked`` entries, or None if that one is active."""
         for _ in range(_TRIES_MAX):
             active = self._active_number()
             later = [name for name in self._refresh() if name.number > segment.number]
@@ -165,32 +169,48 @@ class ShardReader:
 
     # ---- Words in flight ----
 
-    def _resolve(self, segment: SegmentReader, unit: int) -> bool:
-        """Wait for a word in flight, have it repaired where that is possible; True once it is final."""
+    def _resolve(self, segment: SegmentReader, unit: int) -> SegmentReader | None:
+        """Wait for a word in flight, have it repaired where that is possible.
+
+        Returns the segment to go on in once the word is final, None if it stays as it is.
+        """
         deadline = time.monotonic() + BLOCKED_PATIENCE_S
         while not _is_final(segment.word(unit)):
             if time.monotonic() > deadline:
                 break
             time.sleep(_LOOK_AGAIN_S)
         else:
-            return True
+            return segment
         if self._repair is None:
-            return False
+            return None
+        self._lock.release()
         try:
             self._repair(segment.number, unit)
         except StalledWriterError:
-            return False
-        return _is_final(segment.word(unit))
+            return None
+        finally:
+            self._lock.acquire()
+        # Meanwhile another thread may have closed what was open, and retention may have removed it.
+        self._check_open()
+        try:
+            segment = self._segment(SegmentName(segment.number, segment.base))
+        except FileNotFoundError:
+            return None
+        return segment if unit < segment.look().units and _is_final(segment.word(unit)) else None
 
     # ---- Reading ----
 
     def read(self, start: int = 0, count: int = 100) -> ReadBatch:
-        """Return up to ``count`` committed entries from number ``start`` on; 0 means from the first kept
-        entry.
+        """Return up to ``count`` committed entries from number ``start`` on, without waiting for more to come.
 
-        Does not wait for entries to come. Raises EntryNotFoundError for a start that was retired or is beyond
-        the next entry, CorruptionError at damage.
+        A start of 0 means the first kept entry. Raises EntryNotFoundError for a start that was retired or lies
+        beyond the next entry, CorruptionError at damage.
         """
+        with self._lock:
+            self._check_open()
+            return self._read(start, count)
+
+    def _read(self, start: int, count: int) -> ReadBatch:
         if start < 0 or count < 0:
             raise EntryNotFoundError(f"start and count are at least 0, got {start} and {count}")
         segment = self._locate(start)
@@ -210,7 +230,7 @@ class ShardReader:
             fresh = attempt > 0
             if position < 0 and start > 0:
                 if fresh:
-                    raise self._not_found(start, names[0].base, self.next_entry())
+                    raise self._not_found(start, names[0].base, self._next_entry())
                 continue
             if start == 0 and not fresh:
                 continue
@@ -244,9 +264,11 @@ class ShardReader:
                 return ReadBatch(self.stream, runs, number)
             number = max(number, segment.base + found.next_index)
             if found.stop == STOP_BLOCKED:
-                if self._resolve(segment, found.unit):
-                    continue
-                return ReadBatch(self.stream, runs, number)
+                resolved = self._resolve(segment, found.unit)
+                if resolved is None:
+                    return ReadBatch(self.stream, runs, number)
+                segment = resolved
+                continue
             if found.stop != STOP_SEAL:
                 number = max(number, segment.base + tail.entries)
             following = self._next_of(segment, tail, found.stop, found.next_index)
@@ -256,11 +278,9 @@ class ShardReader:
             number = max(number, segment.base)
 
     def scan(self, start: int | None = None, stop: int | None = None) -> Iterator[Entry]:
-        """Yield entries in order from ``start`` (None: the first kept) up to, not including, ``stop`` (None:
-        the end by then).
+        """Yield the entries from ``start`` to ``stop - 1`` in order; by default all that are kept by then.
 
-        Where retention removes what comes next, goes on with the first entry that is kept: the numbers show
-        the gap.
+        Where retention removes what comes next, goes on with the first kept entry: the numbers show the gap.
         """
         batch = self.read(0 if start is None else start, SCAN_ENTRIES)
         while len(batch):
@@ -271,32 +291,36 @@ class ShardReader:
             try:
                 batch = self.read(batch.next_entry, SCAN_ENTRIES)
             except EntryNotFoundError:
-                first = self._first_segment()
-                if first is None or first.base <= batch.next_entry:
+                batch = self.read(0, SCAN_ENTRIES)
+                if batch.next_entry <= entry.number:
                     raise
-                batch = self.read(first.base, SCAN_ENTRIES)
 
     def recent(self, count: int) -> ReadBatch:
         """Return the last ``count`` committed entries, or all where there are fewer."""
-        first_segment = self._first_segment()
-        if first_segment is None or count <= 0:
-            return self.read(self.next_entry(), 0)
-        first, following = first_segment.base, self.next_entry()
-        span = count
-        while True:
-            start = max(first, following - span)
-            runs: list[Run] = []
-            found, position = 0, start
-            while position < following:
-                batch = self.read(position, following - position)
-                runs += batch.runs
-                found += len(batch)
-                if batch.next_entry <= position or not len(batch):
-                    break
-                position = batch.next_entry
-            if found >= count or start == first:
-                return ReadBatch(self.stream, _last(runs, found - count), position)
-            span *= 2
+        with self._lock:
+            self._check_open()
+            first_segment = self._first_segment()
+            first = first_segment.base if first_segment else 0
+            following = self._next_entry()
+            span = max(count, 0)
+            while True:
+                start = max(first, following - span)
+                runs, position = self._runs_between(start, following)
+                found = sum(run.frames.entries for run in runs)
+                if found >= count or start == first:
+                    return ReadBatch(self.stream, _last(runs, found - count), position)
+                span *= 2
+
+    def _runs_between(self, start: int, stop: int) -> tuple[list[Run], int]:
+        """Return the runs of a read from ``start`` until ``stop`` is reached or nothing more is there."""
+        runs: list[Run] = []
+        while start < stop:
+            batch = self._read(start, stop - start)
+            runs += batch.runs
+            if not len(batch):
+                break
+            start = batch.next_entry
+        return runs, start
 
     # ---- Counts ----
 
@@ -307,6 +331,11 @@ class ShardReader:
 
     def next_entry(self) -> int:
         """Return the number that the next append will get; 0 for a new stream."""
+        with self._lock:
+            self._check_open()
+            return self._next_entry()
+
+    def _next_entry(self) -> int:
         for _ in range(_TRIES_MAX):
             names = self._refresh()
             if not names:
@@ -320,52 +349,60 @@ class ShardReader:
 
     def entry_count(self) -> int:
         """Return how many entries a full read gives; numbers burnt by appends that died are not counted."""
-        live_total = 0
-        segment = self._first_segment()
-        while segment is not None:
-            tail = segment.look()
-            live, unit, stop = segment.count_live(tail)
-            if stop == STOP_BLOCKED:
-                if self._resolve(segment, unit):
+        with self._lock:
+            self._check_open()
+            live_before = 0
+            segment = self._first_segment()
+            while segment is not None:
+                tail = segment.look()
+                live, unit, stop = segment.count_live(tail)
+                if stop == STOP_BLOCKED:
+                    segment = self._resolve(segment, unit)
+                    if segment is None:
+                        return live_before + live
                     continue
-                return live_total + live
-            live_total += live
-            segment = self._next_of(segment, tail, stop, tail.entries if stop != STOP_SEAL else 0)
-        return live_total
+                live_before += live
+                segment = self._next_of(segment, tail, stop, 0 if stop == STOP_SEAL else tail.entries)
+            return live_before
 
     def verify(self) -> VerifyReport:
-        """Check every frame, batch and header of the stream; raises CorruptionError at the first damage."""
-        segments = frames = entries = 0
-        segment = self._first_segment()
-        blocked_at = None
-        while segment is not None and blocked_at is None:
-            segments += 1
-            number = segment.base
-            while True:
+        """Check every frame, batch and header; raises CorruptionError at the first damage."""
+        with self._lock:
+            self._check_open()
+            segments = frames = entries = 0
+            segment = self._first_segment()
+            number = 0
+            while segment is not None:
+                number = max(number, segment.base)
                 tail = segment.look()
                 found = segment.collect(number - segment.base, SCAN_ENTRIES, tail, whole_frames=True)
                 ReadBatch(self.stream, [Run(segment.path, found.frames)], number).arrow_batches()
                 frames += len(found.frames)
                 entries += found.frames.entries
                 number = segment.base + found.next_index
-                if found.stop == STOP_BLOCKED and not self._resolve(segment, found.unit):
-                    blocked_at = (segment.number, found.unit)
-                    break
-                if found.stop not in (STOP_FULL, STOP_BLOCKED):
+                if found.stop == STOP_BLOCKED:
+                    resolved = self._resolve(segment, found.unit)
+                    if resolved is None:
+                        return VerifyReport(
+                            self.stream, segments + 1, frames, entries, (segment.number, found.unit)
+                        )
+                    segment = resolved
+                elif found.stop != STOP_FULL:
+                    segments += 1
                     segment = self._next_of(segment, tail, found.stop, found.next_index)
-                    break
-        return VerifyReport(self.stream, segments, frames, entries, blocked_at)
+            return VerifyReport(self.stream, segments, frames, entries, None)
 
     def close(self) -> None:
         """Close every file; batches already read stay usable. Closing twice is harmless."""
-        self._closed = True
-        for segment in self._open.values():
-            segment.close()
-        self._open.clear()
-        self._names.clear()
-        if self._control is not None:
-            self._control.close()
-            self._control = None
+        with self._lock:
+            self._closed = True
+            for segment in self._open.values():
+                segment.close()
+            self._open.clear()
+            self._names.clear()
+            if self._control is not None:
+                self._control.close()
+                self._control = None
 
 
 def _last(runs: list[Run], excess: int) -> list[Run]:
