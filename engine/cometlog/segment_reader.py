@@ -80,7 +80,7 @@ class SegmentReader:
     def collect(
         self, first_index: int, entries_max: int, tail: Tail, *, whole_frames: bool = False
     ) -> Collected:
-        """Collect verified frames with entries from ``first_index`` on, until ``entries_max`` entries are there.
+        """Collect verified frames with entries from ``first_index`` on until ``entries_max`` are there.
 
         The last frame is cut down to that count unless ``whole_frames``. Raises CorruptionError at the first
         frame on the way that is not what was written.
