@@ -29,6 +29,7 @@ cdef struct Watch:
     bint failed                   # the last growth failed; only a writer tries again
     int next_fd
     uint8_t *next_map
+    uint64_t next_length          # bytes of its mapping
     uint64_t next_backed          # bytes ready in the prepared file
     char next_name[64]
     uint8_t *retired_map
@@ -63,4 +64,5 @@ cdef class ShardWatch:
     cdef readonly bint closed
 
     cdef int lock(self) except -1
+    cdef void unlink(self) noexcept nogil
     cdef void drop_prepared(self) noexcept nogil

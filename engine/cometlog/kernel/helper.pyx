@@ -8,6 +8,7 @@ Invariants: ``backed`` is raised only after the bytes below it are allocated and
 died or lags costs time, never correctness: whoever needs the bytes first does the same steps.
 """
 
+cimport cython
 from libc.errno cimport errno
 from libc.stdint cimport uint8_t, uint64_t
 from libc.stdio cimport snprintf
@@ -60,6 +61,7 @@ cdef extern from "<pthread.h>" nogil:
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
     int unlinkat(int directory, const char *path, int flags)
+    int getpid()
 
 cdef extern from "<fcntl.h>" nogil:
     int openat(int directory, const char *path, int flags, int mode)
@@ -148,12 +150,13 @@ cdef int prepare_step(Helper helper, Watch *watch, uint64_t wanted) noexcept nog
         if watch.next_fd < 0:
             return errno
         watch.next_backed = 0
-    stop = rounded_up(min(wanted, watch.next_backed + STEP_BYTES), watch.length)
+        watch.next_length = watch.length
+    stop = rounded_up(min(wanted, watch.next_backed + STEP_BYTES), watch.next_length)
     error = allocate_range(watch.next_fd, watch.next_backed, stop)
     if error:
         return error
     if watch.next_map == NULL:
-        address = mmap(NULL, watch.length, PROT_READ | PROT_WRITE, MAP_SHARED, watch.next_fd, 0)
+        address = mmap(NULL, watch.next_length, PROT_READ | PROT_WRITE, MAP_SHARED, watch.next_fd, 0)
         if address == MAP_FAILED:
             return errno
         watch.next_map = <uint8_t *>address
@@ -265,6 +268,7 @@ cdef class Helper:
         wait_until(&self.woken, &self.mutex, deadline_ns)
 
 
+@cython.no_gc_clear
 cdef class ShardWatch:
     """One shard under a helper's care.
 
@@ -292,7 +296,17 @@ cdef class ShardWatch:
         pthread_mutex_unlock(&helper.mutex)
 
     def __dealloc__(self):
-        # Reached open only where the process was forked or the owner failed half-way: then the thread is not this process's.
+        # Reached open where nobody closed the client, or where the process was forked: then the thread is not this one's.
+        # no_gc_clear keeps mapping, index and guard alive until the thread cannot look at them any more.
+        if self.watch != NULL and self.helper.process == <uint64_t>getpid():
+            with nogil:
+                pthread_mutex_lock(&self.helper.mutex)
+                self.unlink()
+                self.drop_prepared()
+                if self.watch.retired_map != NULL:
+                    munmap(self.watch.retired_map, self.watch.retired_length)
+                pthread_mutex_unlock(&self.helper.mutex)
+            free(self.watch)
         self.watch = NULL
 
     cdef int lock(self) except -1:
@@ -310,6 +324,8 @@ cdef class ShardWatch:
         cdef Mapping before = self.mapping
         cdef list finished = self.retired_indexes
         self.lock()
+        if self.watch.next_fd >= 0 and self.watch.next_length != segment.length:
+            self.drop_prepared()
         if before is not None:
             tend_retired(self.watch)
             self.retired_indexes = [self.index]
@@ -351,6 +367,8 @@ cdef class ShardWatch:
 
     def wake(self):
         """Wake the thread after it slept; called by the first append that finds the guard word HELPER_ASLEEP."""
+        if self.closed:
+            return
         if self.watch.open_word != NULL:
             compare_and_swap_acq_rel(self.watch.open_word, GUARD_HELPER_ASLEEP, GUARD_OPEN)
         with nogil:
@@ -358,13 +376,13 @@ cdef class ShardWatch:
 
     def growth_failed(self):
         """True if the thread's last attempt to grow failed, so that waiting for it is in vain."""
-        return self.watch.failed
+        return not self.closed and self.watch.failed
 
     def take_next(self, uint64_t length):
         """Return (fd, Mapping, backed bytes, temporary name) of the prepared segment if it maps ``length`` bytes, or None."""
         self.lock()
         result = None
-        if self.watch.next_map != NULL and self.watch.length == length and self.watch.next_backed > 0:
+        if self.watch.next_map != NULL and self.watch.next_length == length and self.watch.next_backed > 0:
             result = (
                 self.watch.next_fd, adopt_mapping(self.watch.next_map, length), self.watch.next_backed,
                 os.fsdecode(self.watch.next_name[:strlen(self.watch.next_name)]),
@@ -377,25 +395,29 @@ cdef class ShardWatch:
 
     cdef void drop_prepared(self) noexcept nogil:
         if self.watch.next_map != NULL:
-            munmap(self.watch.next_map, self.watch.length)
+            munmap(self.watch.next_map, self.watch.next_length)
             self.watch.next_map = NULL
+            self.watch.next_backed = 0
         if self.watch.next_fd >= 0:
             close(self.watch.next_fd)
             unlinkat(self.watch.directory_fd, self.watch.next_name, 0)
             self.watch.next_fd = -1
 
-    def close(self):
-        """Finish the index, take the shard out of the thread's care, remove what was prepared. Closing twice is harmless."""
-        cdef Watch **link
-        if self.closed:
-            return
-        self.lock()
-        self.closed = True
-        link = &self.helper.first
+    cdef void unlink(self) noexcept nogil:
+        """Take the shard out of the thread's list; the mutex is held."""
+        cdef Watch **link = &self.helper.first
         while link[0] != NULL and link[0] != self.watch:
             link = &link[0].following
         if link[0] != NULL:
             link[0] = self.watch.following
+
+    def close(self):
+        """Finish the index, take the shard out of the thread's care, remove what was prepared. Closing twice is harmless."""
+        if self.closed:
+            return
+        self.lock()
+        self.closed = True
+        self.unlink()
         self.drop_prepared()
         tend_retired(self.watch)
         if self.watch.index != NULL:
