@@ -3,12 +3,13 @@
 import gc
 import json
 import os
+import random
 import sys
 import time
 from typing import Any
 
 import cometlog
-from support import STREAM, make_config, payload
+from support import KIB, STREAM, make_config, payload
 
 
 def say(thing: Any) -> None:
@@ -54,6 +55,48 @@ def cross_segment_sizes(root: str, sizes: list[int], entry_bytes: int) -> None:
                 if sequence % 4 == 0:
                     time.sleep(0.0005)  # lets the helper prepare the next segment; nothing is asserted about it
     say(sequence)
+
+
+def append_for_ever(root: str, write_path: str, owner: int, seed: int, sleep_s: float = 0.0) -> None:
+    """Append singles and batches until killed; each line tells what one append was acknowledged as, [number, id] pairs."""
+    rng = random.Random(seed)
+    client = open_log(root, write_path, segment_size_bytes=64 * KIB)
+    writer = client.writer(STREAM)
+    say("ready")
+    hear()
+    sequence = 0
+    while True:
+        count = rng.choice([1, 1, 2, 10])
+        batch = [payload(owner, sequence + position, rng.choice([16, 100, 2000])) for position in range(count)]
+        numbers = [writer.append(batch[0])] if count == 1 else list(writer.extend(batch))
+        ids = range(owner * 1_000_000 + sequence, owner * 1_000_000 + sequence + count)
+        say(list(zip(numbers, ids, strict=True)))
+        sequence += count
+
+
+def hold_open(root: str, write_path: str) -> None:
+    """Attach with one entry, and stay until told to close."""
+    with open_log(root, write_path) as client:
+        client.append(STREAM, [b"first"])
+        say("attached")
+        hear()
+    say("closed")
+
+
+def append_as_user(root: str, user: int) -> None:
+    """Give root's rights up for good, then try to append."""
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+    try:
+        with open_log(root) as client:
+            client.append(STREAM, [b"mine"])
+    except OSError as error:
+        say({"os_error": error.errno, "text": str(error)})
+    except cometlog.CometlogError as error:
+        say({"os_error": None, "text": repr(error)})
+    else:
+        say({"os_error": None, "text": "appended"})
 
 
 if __name__ == "__main__":
