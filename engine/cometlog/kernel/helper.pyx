@@ -19,7 +19,7 @@ import os
 from cometlog.kernel.atomics cimport (
     compare_and_swap_acq_rel, compare_and_swap_seq_cst, load_acquire, raise_to_at_least,
 )
-from cometlog.kernel.boundary cimport IndexWriter
+from cometlog.kernel.index_writer cimport IndexWriter
 from cometlog.kernel.fork_guard cimport GUARD_HELPER_ASLEEP, GUARD_OPEN, ForkGuard
 from cometlog.kernel.layout cimport (
     SEGMENT_BACKED, SEGMENT_HEADER_BYTES, SEGMENT_TAIL, UNIT_BYTES, tail_sealed, tail_units,
