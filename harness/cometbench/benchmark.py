@@ -28,8 +28,8 @@ class Benchmark:
     `name` is unique in a run. `implementation` is the dotted path `module:Class` of a subject (see
     `subjects.contract`); `subject` is the label it is reported under. An append call carries `batch` entries; batch 1
     calls the subject's single-entry form with a bytes object. `processes` above 1 means as many real writer
-    processes on one shard. `metric` is "time_per_append" (nanoseconds for one call) or "bandwidth" (bytes per second,
-    from `bytes_per_call`). `rounds` "main" or "other" selects the profile's number of rounds.
+    processes on one shard. `metric` is "time_per_append" (nanoseconds for one call) or "bandwidth" (bytes per second).
+    `bytes_per_call` says how much a call writes where the workload does not (floors). `rounds` "main" or "other" selects the profile's number of rounds.
     """
 
     name: str

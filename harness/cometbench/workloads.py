@@ -84,12 +84,19 @@ def json_order(index: int, source: random.Random) -> bytes:
     ).encode()
 
 
+def no_payload(index: int, source: random.Random) -> bytes:
+    """Floors append nothing; their calls are only counted."""
+    del index, source
+    return b""
+
+
 WORKLOADS: dict[str, MakeEntry] = {
     "json_line": json_line,
     "json_item": json_item,
     "json_event": json_event,
     "json_shared": json_shared,
     "json_order": json_order,
+    "none": no_payload,
 }
 
 
@@ -121,6 +128,8 @@ def batches_of(pool: list[bytes], batch: int) -> list[bytes] | list[list[bytes]]
 def entropy(pool: list[bytes]) -> Entropy:
     """Entropy facts of a pool, from its first MiB."""
     text = b"".join(pool)[: 1 << 20]
+    if not text:
+        return Entropy(0.0, 0.0, 1.0)
     counts = Counter(text)
     bits = -sum(count / len(text) * log2(count / len(text)) for count in counts.values())
     return Entropy(
