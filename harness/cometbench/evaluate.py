@@ -181,4 +181,3 @@ def _result(
         floor_multiple=floor_multiple,
         measurements=names or [],
     )
-

@@ -1,7 +1,7 @@
 """What the machine itself charges for the least that an append must do, from the floors of the same run.
 
 A path that writes files pays at least one `write` of its bytes (and the sync, where it syncs); a mapped path at least
-one compare-and-swap and the copy of its bytes into a fresh mapping.
+one compare-and-swap and a copy of its bytes at the speed of the hot cache.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ def _sum(run: Run, names: list[str], copied_bytes: float) -> FloorCost | None:
             return None
         total += value
     if copied_bytes:
-        bandwidth = floor_value(run, "floor.memcpy_fresh_map")
+        bandwidth = floor_value(run, "floor.memcpy_hot")
         if bandwidth is None:
             return None
         total += copied_bytes / bandwidth * 1e9
-        parts.append(f"{copied_bytes:,.0f} B at floor.memcpy_fresh_map")
+        parts.append(f"{copied_bytes:,.0f} B at floor.memcpy_hot")
     return FloorCost(" + ".join(parts), total)
 
 

@@ -103,4 +103,3 @@ def _without_verdict(result: ClaimResult, published: dict[str, float | None]) ->
             "reason": NO_SPREAD if value is not None else "the guide states no number",
         }
     )
-

@@ -74,8 +74,11 @@ def _run_problems(root: Path, directory: Path) -> list[Problem]:
     except ResultsError as error:
         return [Problem(f"{place}/{RUN_FILE}", _relative(error, root))]
     messages = _identity_messages(directory, run) + _claim_messages(run)
-    messages += [f"{entry.name} does not belong in a run" for entry in sorted(directory.iterdir())
-                 if entry.name not in RUN_ENTRIES]
+    messages += [
+        f"{entry.name} does not belong in a run"
+        for entry in sorted(directory.iterdir())
+        if entry.name not in RUN_ENTRIES
+    ]
     problems = [Problem(place, message) for message in messages]
     problems += _latency_problems(place, directory, run)
     problems += _pyperf_problems(place, directory)

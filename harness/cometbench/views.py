@@ -25,8 +25,10 @@ def samples_per(measurement: Measurement, per: Per) -> list[Sample]:
         return list(measurement.samples)
     if measurement.metric != "time_per_append":
         raise NotViewable(f"{measurement.name} holds {measurement.metric}, which has no value per {per}")
-    return [sample.model_copy(update={"values": [_convert(measurement, per, v) for v in sample.values]})
-            for sample in measurement.samples]
+    return [
+        sample.model_copy(update={"values": [_convert(measurement, per, v) for v in sample.values]})
+        for sample in measurement.samples
+    ]
 
 
 def _convert(measurement: Measurement, per: Per, value_ns: float) -> float:
