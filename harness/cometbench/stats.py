@@ -86,12 +86,25 @@ def paired_ratio(
     Pairing removes what drifts between rounds (frequency, other tenants). `workers` counts paired rounds. Raises
     ValueError when no round has both sides or a denominator is not positive.
     """
-    numerators, denominators = round_medians(numerator_samples), round_medians(denominator_samples)
-    common = sorted(numerators.keys() & denominators.keys())
-    if not common:
-        raise ValueError("no round holds both sides of the ratio")
-    if any(denominators[number] <= 0 for number in common):
+    pairs = _pair_rounds(numerator_samples, denominator_samples)
+    if any(denominator <= 0 for _, denominator in pairs):
         raise ValueError("a ratio needs a positive denominator in every round")
-    ratios = [numerators[number] / denominators[number] for number in common]
-    interval = bootstrap_interval(ratios, seed)
-    return Estimate(float(np.median(ratios)), interval.low, interval.high, len(ratios))
+    return _over_rounds([numerator / denominator for numerator, denominator in pairs], seed)
+
+
+def paired_difference(first: Sequence[Sample], second: Sequence[Sample], seed: int = DEFAULT_SEED) -> Estimate:
+    """Median over rounds of first - second, paired like `paired_ratio`. Raises ValueError when no round has both."""
+    return _over_rounds([left - right for left, right in _pair_rounds(first, second)], seed)
+
+
+def _pair_rounds(first: Sequence[Sample], second: Sequence[Sample]) -> list[tuple[float, float]]:
+    left, right = round_medians(first), round_medians(second)
+    common = sorted(left.keys() & right.keys())
+    if not common:
+        raise ValueError("no round holds both sides of the comparison")
+    return [(left[number], right[number]) for number in common]
+
+
+def _over_rounds(values: list[float], seed: int) -> Estimate:
+    interval = bootstrap_interval(values, seed)
+    return Estimate(float(np.median(values)), interval.low, interval.high, len(values))

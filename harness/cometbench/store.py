@@ -31,7 +31,9 @@ PYPERF_FILE = "pyperf.json.gz"
 LATENCY_FILE = "latency.npz"
 
 # pyperf records these on its own; results are public, so they are dropped before anything is stored.
-PRIVATE_METADATA = frozenset({"hostname", "python_executable", "command", "command_rss", "python_cflags", "cpu_affinity"})
+PRIVATE_METADATA = frozenset(
+    {"hostname", "python_executable", "command", "command_rss", "python_cflags", "cpu_affinity"}
+)
 
 
 class ResultsError(Exception):
@@ -232,4 +234,6 @@ def _keep_machine(file: Path, machine: Machine) -> None:
         return
     stored = load_machine(file)
     if stored.hardware != machine.hardware:
-        raise ResultsError(f"{file} describes other hardware than this machine, yet the id {machine.machine_id} is equal")
+        raise ResultsError(
+            f"{file} describes other hardware than this machine, yet the id {machine.machine_id} is equal"
+        )

@@ -1,0 +1,281 @@
+"""The figures of sections Q and G, each from one run: measured values with intervals, the guide's as hollow markers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from cometbench import stats
+from cometbench.figure import INK, MUTED, PAPER, SERIES, Figure, axes, canvas, to_csv, to_svg
+from cometbench.guide import guide_run
+from cometbench.model import Run
+from cometbench.stats import Estimate
+from cometbench.tables import DURABILITY_TEXT
+from cometbench.units import format_ns, significant
+from cometbench.views import NotViewable, samples_per
+
+BATCHES = (1, 10, 100, 1000, 10000)
+LABEL_GAP = 0.055  # of the axis height: two lines of text closer than this would overlap
+Point = tuple[int, Estimate]
+
+
+class Curve(NamedTuple):
+    """One labelled line of points over batch sizes; `suffix` completes `Q.batch<N>.` to a measurement name."""
+
+    label: str
+    suffix: str
+    color: str
+    marker: str
+
+
+SINGLE = (Curve("buffered", "buffered.processes1", SERIES[0], "o"), Curve("mmap", "mmap.processes1", SERIES[1], "s"))
+MULTI = (
+    Curve("1 writer", "mmap.one_writer", SERIES[1], "s"),
+    Curve("2 processes", "mmap.processes2", SERIES[2], "^"),
+    Curve("4 processes", "mmap.processes4", SERIES[3], "D"),
+    Curve("8 processes", "mmap.processes8", SERIES[4], "v"),
+)
+GENERATION_LABELS = {
+    "buffered": "buffered, 1 process",
+    "sync": "G1 sync checkpoint",
+    "async": "G2 async checkpoint",
+    "mmap": "G3 mmap lock-free",
+}
+
+
+def figures(run: Run) -> list[Figure]:
+    """Every figure that `run` holds data for, in reading order."""
+    drawn = (batch_curve(run), multi_single_ratio(run), generations(run))
+    return [figure for figure in drawn if figure is not None]
+
+
+def batch_curve(run: Run) -> Figure | None:
+    """Time per entry against batch size, one panel per column of the guide's table; None without any point."""
+    figure = canvas(5.4, 6.6)
+    rows: list[list[str | float | int | None]] = []
+    workers: list[int] = []
+    for index, (title, curves, guide_suffix) in enumerate(
+        (("one process", SINGLE, "buffered.processes1"), ("many processes on one shard", MULTI, "mmap.one_writer")), 1
+    ):
+        panel = axes(figure, 2, 1, index)
+        labels: list[tuple[float, str, str]] = []
+        for curve in curves:
+            points = _per_entry(run, curve.suffix)
+            _draw(panel, points, curve)
+            if points:
+                labels.append((points[-1][1].value, curve.label, curve.color))
+            workers += [estimate.workers for _, estimate in points]
+            rows += _csv_rows(title, curve.label, points)
+        published = _published_per_entry(guide_suffix)
+        _draw_hollow(panel, [batch for batch, _ in published], [value for _, value in published])
+        labels.append((published[-1][1], "guide", INK))
+        rows += [[title, "guide", batch, value, None, None, None] for batch, value in published]
+        _batch_axis(panel, "entries per append call" if index == 2 else "")
+        _log_time_axis(panel, "time per entry")
+        panel.set_title(title, loc="left", fontsize=9.5, fontweight="bold")
+        _direct_labels(panel, labels)
+    if not workers:
+        return None
+    description = "Time per entry against batch size on log scales, one process above, many processes below"
+    caption = (
+        "Lower is better. Bars are 95 % intervals over worker processes"
+        f" ({_n(workers)}); hollow rings are the guide's numbers (Apple M2). {_where(run, 'Q')}"
+        " With several processes the time is what one of them sees."
+    )
+    columns = ["panel", "series", "batch", "ns_per_entry", "low", "high", "workers"]
+    return Figure("batch-curve", "Time per entry against batch size", to_svg(figure, description),
+                  to_csv(columns, rows), caption, description)  # fmt: skip
+
+
+def multi_single_ratio(run: Run) -> Figure | None:
+    """Time of a call in multi-process use over the same call in one process, by batch size."""
+    figure = canvas(5.4, 3.7)
+    panel = axes(figure, 1, 1, 1)
+    rows: list[list[str | float | int | None]] = []
+    labels: list[tuple[float, str, str]] = []
+    rounds: list[int] = []
+    for curve in MULTI:
+        points = _paired(run, curve.suffix, "buffered.processes1")
+        _draw(panel, points, curve)
+        rounds += [estimate.workers for _, estimate in points]
+        rows += _csv_rows("multi over single", curve.label, points)
+        if points:
+            labels.append((points[-1][1].value, curve.label, curve.color))
+    if not rounds:
+        return None
+    single, multi = (dict(_published_per_entry(s)) for s in ("buffered.processes1", "mmap.one_writer"))
+    published = [(batch, multi[batch] / single[batch]) for batch in BATCHES]
+    _draw_hollow(panel, list(BATCHES), [ratio for _, ratio in published])
+    labels.append((published[-1][1], "guide", INK))
+    rows += [["multi over single", "guide", batch, ratio, None, None, None] for batch, ratio in published]
+    panel.axhline(1.0, color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)))
+    panel.set_yscale("log")
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{significant(value)}x"))
+    panel.yaxis.set_minor_locator(NullLocator())
+    panel.set_ylabel("mmap in multi-process use / buffered in one")
+    _batch_axis(panel, "entries per append call")
+    _direct_labels(panel, labels)
+    description = "Ratio of multi-process to single-process append time by batch size, log scales"
+    caption = (
+        "Below the dashed line the shared log is faster than the single-process one. Ratios are paired within rounds"
+        f" ({_n(rounds)}), bars are 95 % intervals; hollow rings are the guide's. {_where(run, 'Q')}"
+    )
+    columns = ["panel", "series", "batch", "ratio", "low", "high", "rounds"]
+    return Figure("multi-single-ratio", "Multi-process against single-process", to_svg(figure, description),
+                  to_csv(columns, rows), caption, description)  # fmt: skip
+
+
+def generations(run: Run) -> Figure | None:
+    """Latency of one append on each write path, log scale, with the paired ratio to the single-process path."""
+    found: list[tuple[str, Estimate, Estimate | None]] = []
+    for path in GENERATION_LABELS:
+        estimate = _estimate(run, f"G.{path}.batch1")
+        if estimate is not None:
+            found.append((path, estimate, _ratio(run, f"G.{path}.batch1", "G.buffered.batch1", "append")))
+    if not found:
+        return None
+    published = guide_run()
+    figure = canvas(5.4, 0.55 + 0.62 * len(found))
+    panel = axes(figure, 1, 1, 1)
+    rows: list[list[str | float | int | None]] = []
+    for position, (path, estimate, ratio) in enumerate(found):
+        guide_name = "Q.batch1.buffered.processes1" if path == "buffered" else f"G.{path}.batch1"
+        guide = published.find(guide_name)
+        guide_ns = guide.samples[0].values[0] if guide is not None else None
+        error = [[max(0.0, estimate.value - estimate.low)], [max(0.0, estimate.high - estimate.value)]]
+        panel.errorbar([estimate.value], [position], xerr=error, fmt="o", color=SERIES[0], capsize=3, markersize=6)
+        if guide_ns is not None:
+            panel.plot([guide_ns], [position], "o", markerfacecolor=PAPER, markeredgecolor=INK, markersize=7, zorder=2)
+        text = format_ns(estimate.value)
+        if ratio is not None and path != "buffered":
+            text += f"  ({significant(ratio.value)}x buffered)"
+        panel.annotate(text, (estimate.value, position), (0, 8), textcoords="offset points", ha="center", fontsize=8.5)
+        rows.append([path, estimate.value, estimate.low, estimate.high, estimate.workers, guide_ns,
+                     ratio.value if ratio else None])  # fmt: skip
+    panel.set_xscale("log")
+    panel.set_ylim(len(found) - 0.5, -0.7)
+    low = min([estimate.low for _, estimate, _ in found] + [1700.0])
+    high = max([estimate.high for _, estimate, _ in found] + [7.6e6])
+    panel.set_xlim(low / 8, high * 6)
+    panel.set_yticks(range(len(found)), [GENERATION_LABELS[path] for path, _, _ in found])
+    panel.grid(False, axis="y")
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short_ns(value)))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.set_xlabel("time of one append")
+    survives = "; ".join(
+        f"{path} outlives a {DURABILITY_TEXT[m.durability]}"
+        for path, _, _ in found
+        if (m := run.find(f"G.{path}.batch1")) is not None and m.durability.startswith("survives")
+    )
+    description = "Time of one append on each write path, log scale, guide beside measured"
+    caption = (
+        f"Filled: measured, bars are 95 % intervals ({_n([e.workers for _, e, _ in found])}); hollow: the guide."
+        f" The paths promise different things: {survives}. {_where(run, 'G')}"
+    )
+    columns = ["path", "ns_per_append", "low", "high", "workers", "guide_ns", "ratio_to_buffered"]
+    return Figure("generations", "Write-path generations", to_svg(figure, description), to_csv(columns, rows), caption,
+                  description)  # fmt: skip
+
+
+def _per_entry(run: Run, suffix: str) -> list[Point]:
+    points = []
+    for batch in BATCHES:
+        measurement = run.find(f"Q.batch{batch}.{suffix}")
+        if measurement is not None and measurement.samples:
+            points.append((batch, stats.estimate(samples_per(measurement, "entry"), run.seed)))
+    return points
+
+
+def _paired(run: Run, numerator: str, denominator: str) -> list[Point]:
+    ratios = ((b, _ratio(run, f"Q.batch{b}.{numerator}", f"Q.batch{b}.{denominator}", "append")) for b in BATCHES)
+    return [(batch, ratio) for batch, ratio in ratios if ratio is not None]
+
+
+def _ratio(run: Run, numerator: str, denominator: str, per: Any) -> Estimate | None:
+    first, second = run.find(numerator), run.find(denominator)
+    if first is None or second is None:
+        return None
+    try:
+        return stats.paired_ratio(samples_per(first, per), samples_per(second, per), run.seed)
+    except (NotViewable, ValueError):
+        return None
+
+
+def _estimate(run: Run, name: str) -> Estimate | None:
+    measurement = run.find(name)
+    if measurement is None or not measurement.samples:
+        return None
+    return stats.estimate(samples_per(measurement, "append"), run.seed)
+
+
+def _published_per_entry(suffix: str) -> list[tuple[int, float]]:
+    published = guide_run()
+    found = ((batch, published.find(f"Q.batch{batch}.{suffix}")) for batch in BATCHES)
+    return [(batch, m.samples[0].values[0] / batch) for batch, m in found if m is not None]
+
+
+def _draw(panel: Axes, points: Sequence[Point], curve: Curve) -> None:
+    if not points:
+        return
+    values = [estimate.value for _, estimate in points]
+    below = [max(0.0, estimate.value - estimate.low) for _, estimate in points]
+    above = [max(0.0, estimate.high - estimate.value) for _, estimate in points]
+    panel.errorbar([batch for batch, _ in points], values, yerr=[below, above], color=curve.color,
+                   marker=curve.marker, markersize=5, linewidth=1.6, capsize=3)  # fmt: skip
+
+
+def _draw_hollow(panel: Axes, batches: list[int], values: list[float]) -> None:
+    panel.plot(batches, values, "o", markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.2, markersize=7)
+
+
+def _batch_axis(panel: Axes, label: str) -> None:
+    panel.set_xscale("log")
+    panel.xaxis.set_major_locator(FixedLocator(BATCHES))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    panel.set_xlim(0.7, 14000)
+    panel.set_xlabel(label)
+
+
+def _log_time_axis(panel: Axes, label: str) -> None:
+    panel.set_yscale("log")
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short_ns(value)))
+    panel.yaxis.set_minor_locator(NullLocator())
+    panel.set_ylabel(label)
+
+
+def _short_ns(value: float) -> str:
+    for size, unit in ((1e9, "s"), (1e6, "ms"), (1e3, "µs")):
+        if value >= size:
+            return f"{value / size:g} {unit}"
+    return f"{value:g} ns"
+
+
+def _direct_labels(panel: Axes, labels: list[tuple[float, str, str]]) -> None:
+    """Write each curve's name beside its last point, pushed apart where they would overlap."""
+    low, high = (math.log10(edge) for edge in panel.get_ylim())
+    placed = sorted(((math.log10(value) - low) / (high - low), text, color) for value, text, color in labels)
+    heights: list[float] = []
+    for height, _, _ in placed:
+        heights.append(height if not heights else max(height, heights[-1] + LABEL_GAP))
+    shift = max(0.0, heights[-1] - 1.0)
+    for height, (_, text, color) in zip(heights, placed, strict=True):
+        panel.text(1.02, height - shift, text, color=color, transform=panel.transAxes, va="center", fontsize=8.5)
+
+
+def _csv_rows(panel: str, label: str, points: Sequence[Point]) -> list[list[str | float | int | None]]:
+    return [[panel, label, batch, e.value, e.low, e.high, e.workers] for batch, e in points]
+
+
+def _n(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"n = {low}" if low == high else f"n = {low} to {high}"
+
+
+def _where(run: Run, experiment: str) -> str:
+    systems = sorted({m.file_system for m in run.measurements if m.experiment == experiment and m.file_system})
+    return f"File system: {', '.join(systems)}." if systems else ""
