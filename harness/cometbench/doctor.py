@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -61,8 +62,9 @@ def _strace() -> Finding:
 
 def _py_spy() -> Finding:
     scope = read_text(Path("/proc/sys/kernel/yama/ptrace_scope"))
-    if shutil.which("py-spy") is None:
-        return Finding("limited", "py-spy", "not on the path; profiles degrade to rusage")
+    beside_python = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+    if shutil.which("py-spy", path=beside_python) is None:
+        return Finding("limited", "py-spy", "not found; profiles degrade to rusage")
     if scope not in (None, "0") and os.geteuid() != 0:
         return Finding("limited", "py-spy", f"ptrace_scope is {scope}; profiles degrade to rusage")
     return Finding("ok", "py-spy", "may attach")

@@ -38,25 +38,27 @@ def register(group: click.Group) -> None:
 @click.option("--directory", type=click.Path(path_type=Path), help="Where logs are written; the file system under test.")
 @click.option("--results", type=click.Path(path_type=Path), help="Results tree; the checkout's results/ by default.")
 @click.option("--seed", type=int, help="Replays payloads and orders; random by default, and stored.")
-@click.option("--subject-path", type=click.Path(path_type=Path, exists=True), multiple=True, help="Import subjects from here.")
+@click.option(
+    "--extra", type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True), multiple=True,
+    help="Directory of further experiments and subjects, as modules; repeatable.",
+)
 def run(
     profile_name: str, sections: str, directory: Path | None, results: Path | None, seed: int | None,
-    subject_path: tuple[Path, ...],
-) -> None:  # fmt: skip
+    extra: tuple[Path, ...],
+) -> None:
     """Run experiments and write one run into the results tree."""
     console = make_console()
     try:
         profile = find_profile(profile_name)
         checkout = find_checkout()
-        sys.path[:0] = [str(path.resolve()) for path in subject_path]
-        chosen = choose(load_experiments(checkout), [name.strip() for name in sections.split(",") if name.strip()])
+        chosen = choose(load_experiments(checkout, extra), [name.strip() for name in sections.split(",") if name.strip()])
         settings = Settings(
             profile=profile,
             directory=directory or default_directory(checkout),
             results=results or checkout / "results",
             checkout=checkout,
             seed=seed if seed is not None else secrets.randbelow(1 << 31),
-            search_path=tuple(path.resolve() for path in subject_path),
+            search_path=extra,
         )
         signal.signal(signal.SIGTERM, _as_interrupt)
         with RunProgress(console) as progress:
