@@ -1,0 +1,29 @@
+"""Where the project's checkout is: experiments are imported from it and results written to it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from cometbench.errors import CheckoutNotFound
+
+_MARKS = ("experiments/__init__.py", "harness/cometbench/__init__.py")
+
+
+def find_checkout(start: Path | None = None) -> Path:
+    """The nearest directory at or above `start` (the working directory) or this package that holds the project.
+
+    Raises CheckoutNotFound naming where it looked.
+    """
+    starts = [start or Path.cwd(), Path(__file__).resolve().parent]
+    for first in starts:
+        for directory in (first, *first.parents):
+            if all((directory / mark).is_file() for mark in _MARKS):
+                return directory
+    raise CheckoutNotFound(f"no checkout at or above {', '.join(map(str, starts))}: none holds {' and '.join(_MARKS)}")
+
+
+def make_importable(checkout: Path) -> None:
+    """Let `import experiments` find the checkout's experiments."""
+    if str(checkout) not in sys.path:
+        sys.path.insert(0, str(checkout))

@@ -1,0 +1,55 @@
+"""What an experiment is: its question, method and limitations in words, its benchmarks as data, its finding as text.
+
+Experiments live in the checkout's `experiments` package, one module per section, each with a module-level EXPERIMENT.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cometbench.benchmark import Benchmark
+from cometbench.checkout import make_importable
+from cometbench.errors import unknown
+from cometbench.model import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One section. `latency` lists benchmarks that get a pass of per-operation samples, `syscalls` those whose system
+    calls are counted; `finding` turns a run into sentences, each with its figures."""
+
+    section: str
+    title: str
+    question: str
+    method: str
+    limitations: str
+    benchmarks: tuple[Benchmark, ...]
+    finding: Callable[[Run], list[str]]
+    latency: tuple[Benchmark, ...] = ()
+    syscalls: tuple[Benchmark, ...] = ()
+
+
+def load_experiments(checkout: Path) -> dict[str, Experiment]:
+    """All experiments of the checkout by section, floors first, then by module name."""
+    make_importable(checkout)
+    package = importlib.import_module("experiments")
+    modules = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    found = [getattr(importlib.import_module(f"experiments.{name}"), "EXPERIMENT", None) for name in modules]
+    experiments = [item for item in found if isinstance(item, Experiment)]
+    return {item.section: item for item in sorted(experiments, key=lambda item: item.section != "floors")}
+
+
+def choose(experiments: dict[str, Experiment], sections: Sequence[str]) -> list[Experiment]:
+    """The experiments of these sections (all where none is named); floors always come along.
+
+    Raises UsageError naming the unknown section and those that exist.
+    """
+    for section in sections:
+        if section not in experiments:
+            raise unknown("section", section, list(experiments))
+    wanted = {*sections, "floors"} if sections else set(experiments)
+    return [item for section, item in experiments.items() if section in wanted]
