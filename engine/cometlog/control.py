@@ -1,0 +1,218 @@
+"""The ``control`` file of a shard: the words that live processes share. Format: FORMAT.md, "The control file".
+
+Thread safety: every field is one aligned word with a stated order, but for the clean record and the boot identity, which
+only the exclusive holder of lock byte 0 writes.
+"""
+
+import contextlib
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from cometlog.errors import CorruptionError, NewerFormatError
+from cometlog.kernel import layout
+from cometlog.kernel.checksum import crc32c
+from cometlog.kernel.mapping import Mapping
+from cometlog.segment import open_checked
+
+_CLEAN = struct.Struct("<QQ16s28x")
+WRITE_PATH_NUMBERS = {"buffered": 1, "sync": 2, "async": 3, "mmap": 4}
+WRITE_PATH_NAMES = {number: name for name, number in WRITE_PATH_NUMBERS.items()}
+NO_BOOT = bytes(32)
+
+
+def boot_id() -> bytes:
+    """Return the 16 bytes that name this boot of the kernel. Tests put another function here to play a reboot."""
+    return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class CleanRecord:
+    """Where the last client left the shard: segment number, tail word and uuid."""
+
+    number: int
+    tail: int
+    uuid: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SlotView:
+    """One look at a slot, in the order state, segment, claim (PROTOCOL D3 needs the state first)."""
+
+    index: int
+    word: int
+    segment: int
+    claim: int
+
+    @property
+    def state(self) -> int:
+        """IDLE, BUSY, MARKED or ROTATING."""
+        return self.word & layout.STATE_MASK
+
+
+class Control:
+    """The mapped control file of one shard."""
+
+    def __init__(self, path: Path, *, writable: bool) -> None:
+        self.path = path
+        fd = open_checked(path, os.O_RDWR if writable else os.O_RDONLY)
+        try:
+            info = os.fstat(fd)
+            if info.st_size != layout.CONTROL_SIZE_BYTES:
+                raise CorruptionError(
+                    f"control has {info.st_size} bytes, not {layout.CONTROL_SIZE_BYTES}", file=str(path), offset=0
+                )
+            self.mapping = Mapping(fd, info.st_size, writable)
+        finally:
+            os.close(fd)
+        self._file_identity = struct.pack("<QQ", info.st_dev, info.st_ino)
+        magic, version = self.mapping.read(0, 8), self.mapping.load_acquire_u32(layout.CONTROL_FORMAT)
+        if magic != layout.CONTROL_MAGIC_BYTES:
+            raise CorruptionError(f"control magic is {magic!r}", file=str(path), offset=0)
+        if version > layout.FORMAT_VERSION:
+            raise NewerFormatError(f"{path} has format {version}; this engine reads up to {layout.FORMAT_VERSION}")
+
+    @staticmethod
+    def create(path: Path, file_mode: int) -> None:
+        """Put a zeroed control file in place, complete from its first instant; harmless if another process did."""
+        head = layout.CONTROL_MAGIC_BYTES + struct.pack("<II", layout.FORMAT_VERSION, layout.SLOT_COUNT)
+        temporary = path.with_name(f"control.tmp.{os.getpid()}.{os.urandom(4).hex()}")
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, file_mode)
+        try:
+            os.posix_fallocate(fd, 0, layout.CONTROL_SIZE_BYTES)
+            os.pwrite(fd, head, 0)
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)
+        finally:
+            os.close(fd)
+            temporary.unlink()
+
+    def boot_identity(self) -> bytes:
+        """Return what the stored identity must equal for the words here to mean anything: boot, device, inode."""
+        return boot_id() + self._file_identity
+
+    @property
+    def stored_boot_identity(self) -> bytes:
+        """The identity under which the shard was last recovered."""
+        return self.mapping.read(layout.CONTROL_BOOT_IDENTITY, 32)
+
+    @stored_boot_identity.setter
+    def stored_boot_identity(self, identity: bytes) -> None:
+        self.mapping.write(layout.CONTROL_BOOT_IDENTITY, identity)
+        self.mapping.fence()
+
+    @property
+    def write_path(self) -> str | None:
+        """Name of the write path in use, or None before the first writer."""
+        return WRITE_PATH_NAMES.get(self.mapping.load_acquire(layout.CONTROL_WRITE_PATH))
+
+    @write_path.setter
+    def write_path(self, name: str) -> None:
+        self.mapping.store_release(layout.CONTROL_WRITE_PATH, WRITE_PATH_NUMBERS[name])
+
+    @property
+    def active(self) -> int:
+        """Number of the active segment (acquire)."""
+        return self.mapping.load_acquire(layout.CONTROL_ACTIVE)
+
+    def set_active(self, number: int) -> None:
+        """Store the active segment's number; only under exclusive byte 0."""
+        self.mapping.store_release(layout.CONTROL_ACTIVE, number)
+
+    def advance_active(self, number: int) -> bool:
+        """Move the active segment from ``number`` to the next (PROTOCOL E5). True if this call did it."""
+        return self.mapping.compare_and_swap(layout.CONTROL_ACTIVE, number, number + 1)
+
+    @property
+    def poisoned(self) -> bool:
+        """Whether a sync failed, after which nothing is acknowledged any more."""
+        return bool(self.mapping.load_acquire(layout.CONTROL_FLAGS) & layout.FLAG_POISONED)
+
+    def poison(self) -> None:
+        """Refuse acknowledgements in every process from now on."""
+        self.mapping.set_bits(layout.CONTROL_FLAGS, layout.FLAG_POISONED)
+
+    def clear_poison(self) -> None:
+        """Allow acknowledgements again; only an exclusive opener after recovery."""
+        self.mapping.clear_bits(layout.CONTROL_FLAGS, layout.FLAG_POISONED)
+
+    @property
+    def durable_entry(self) -> int:
+        """Entries below this number are on stable storage (acquire)."""
+        return self.mapping.load_acquire(layout.CONTROL_DURABLE_ENTRY)
+
+    def set_durable(self, entry: int, segment: int) -> None:
+        """Publish the durable position; only the holder of the sync byte. Never falls while the shard is in use."""
+        self.mapping.store_release(layout.CONTROL_DURABLE_SEGMENT, segment)
+        self.mapping.store_release(layout.CONTROL_DURABLE_ENTRY, entry)
+
+    def read_clean_record(self) -> CleanRecord | None:
+        """Return the clean record, or None where there is none or it is damaged."""
+        raw = self.mapping.read(layout.CONTROL_CLEAN, 64)
+        number, tail, uuid = _CLEAN.unpack_from(raw)
+        if not number or int.from_bytes(raw[60:], "little") != crc32c(raw[:60]):
+            return None
+        return CleanRecord(number, tail, uuid)
+
+    def write_clean_record(self, record: CleanRecord | None) -> None:
+        """Store the clean record, or clear it with None; only under exclusive byte 0."""
+        raw = bytes(64)
+        if record is not None:
+            raw = _CLEAN.pack(record.number, record.tail, record.uuid)
+            raw += crc32c(raw).to_bytes(4, "little")
+        self.mapping.write(layout.CONTROL_CLEAN, raw)
+        self.mapping.fence()
+
+    @staticmethod
+    def _slot_offset(index: int) -> int:
+        return layout.CONTROL_SLOTS + index * layout.SLOT_SIZE_BYTES
+
+    def look_at_slot(self, index: int) -> SlotView:
+        """Return one look at a slot."""
+        offset = self._slot_offset(index)
+        load = self.mapping.load_acquire
+        word = load(offset + layout.SLOT_STATE)
+        return SlotView(index, word, load(offset + layout.SLOT_SEGMENT), load(offset + layout.SLOT_CLAIM))
+
+    def set_slot_idle(self, view: SlotView) -> bool:
+        """Make a slot IDLE if it is still as seen; its counter is kept."""
+        idle = view.word & ~layout.STATE_MASK
+        return self.mapping.compare_and_swap(self._slot_offset(view.index) + layout.SLOT_STATE, view.word, idle)
+
+    def mark_rotating(self, index: int, segment: int) -> None:
+        """Say that slot ``index``, which the caller owns, rotates ``segment`` (PROTOCOL E1)."""
+        offset = self._slot_offset(index)
+        self.mapping.store_release(offset + layout.SLOT_SEGMENT, segment)
+        counter = (self.mapping.load_acquire(offset) >> layout.STATE_COUNTER_SHIFT) + 1
+        self.mapping.store_release(offset, counter << layout.STATE_COUNTER_SHIFT | layout.STATE_ROTATING)
+        self.mapping.fence()
+
+    def mark_idle(self, index: int) -> None:
+        """Make slot ``index``, which the caller owns, IDLE."""
+        offset = self._slot_offset(index)
+        self.mapping.store_release(offset, self.mapping.load_acquire(offset) & ~layout.STATE_MASK)
+
+    def name_slot_owner(self, index: int, pid: int, start_time: int) -> None:
+        """Store who took a slot, for people who look at a stalled one."""
+        offset = self._slot_offset(index)
+        self.mapping.store_release(offset + layout.SLOT_PID, pid)
+        self.mapping.store_release(offset + layout.SLOT_START_TIME, start_time)
+
+    def slot_owner_pid(self, index: int) -> int:
+        """Return the pid that last took a slot: a hint for people, never proof of life."""
+        return self.mapping.load_acquire(self._slot_offset(index) + layout.SLOT_PID)
+
+    def add_to_slot(self, index: int, field: int, amount: int) -> None:
+        """Raise a counter of slot ``index``, which the caller owns."""
+        offset = self._slot_offset(index) + field
+        self.mapping.store_release(offset, self.mapping.load_acquire(offset) + amount)
+
+    def sum_over_slots(self, field: int) -> int:
+        """Return a counter summed over every slot."""
+        load = self.mapping.load_acquire
+        return sum(load(self._slot_offset(index) + field) for index in range(layout.SLOT_COUNT))
+
+    def close(self) -> None:
+        """Unmap."""
+        self.mapping.close()

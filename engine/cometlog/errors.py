@@ -1,0 +1,80 @@
+"""Every exception the engine raises, one root, few subclasses. Messages carry the value and the limit."""
+
+
+class CometlogError(Exception):
+    """Root of everything the engine raises on purpose."""
+
+
+class ConfigurationError(CometlogError, ValueError):
+    """A configuration field is unknown or out of range."""
+
+
+class StreamNameError(CometlogError, ValueError):
+    """A stream name is not ``namespace:version:shard:NNNN`` with permitted characters."""
+
+
+class EntryTypeError(CometlogError, TypeError):
+    """An entry is not bytes."""
+
+
+class BatchTooLargeError(CometlogError, ValueError):
+    """A batch has more entries or bytes than a segment takes; nothing was written."""
+
+
+class ClosedError(CometlogError, ValueError):
+    """The client, writer or reader was closed before this call."""
+
+
+class ReadOnlyError(CometlogError):
+    """The client was opened read-only, or this platform cannot write."""
+
+
+class WritePathConflictError(CometlogError):
+    """Live processes write this shard by another write path."""
+
+
+class ShardBusyError(CometlogError):
+    """A lock or a slot that this call needs is held by live processes."""
+
+
+class AppendFencedError(CometlogError):
+    """The append stalled so long that others gave its range up, three times; nothing of it is visible."""
+
+
+class StalledWriterError(CometlogError):
+    """A live writer stopped in the middle of an append, and what was asked for lies behind it."""
+
+
+class SyncError(CometlogError):
+    """The file system failed to make data durable; the shard takes no more appends until it is opened alone."""
+
+
+class NewerFormatError(CometlogError):
+    """A file was written by a later version of the format than this engine reads."""
+
+
+class NotALogError(CometlogError):
+    """A path is not what a log directory holds at that place: wrong type, owner or magic."""
+
+
+class CorruptionError(CometlogError):
+    """Bytes on disk are not what was written.
+
+    Attributes: ``file`` (path), ``offset`` (bytes from its start), ``stream`` (name or None), ``entry`` (number or None).
+    """
+
+    def __init__(
+        self, what: str, *, file: str, offset: int, stream: str | None = None, entry: int | None = None
+    ) -> None:
+        where = f"{file} at byte {offset}"
+        if stream is not None:
+            where = f"stream {stream}, " + (f"entry {entry}, " if entry is not None else "") + where
+        super().__init__(f"{what} ({where})")
+        self.file = file
+        self.offset = offset
+        self.stream = stream
+        self.entry = entry
+
+
+class EntryNotFoundError(CometlogError, LookupError):
+    """An entry number lies before the first kept entry or beyond the next one."""

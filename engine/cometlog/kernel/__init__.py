@@ -1,0 +1,1 @@
+"""The compiled kernel: format, atomics, checksum, encode, decode, claim and commit."""

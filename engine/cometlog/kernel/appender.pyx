@@ -1,0 +1,402 @@
+# cython: binding=False
+"""The append of the mmap write path: PROTOCOL steps B1 to B10, in one stretch without a Python call.
+
+Thread safety: the GIL is held from the first step to the last, so one slot serves every thread of this process; ``resolve`` may
+release it, and then the slot is IDLE. Other processes are kept apart by the CAS on the tail and on the frame's word.
+
+Invariants: the slot says BUSY before the tail is read and MARKED before the first payload byte is stored; the commit is the last
+store into the frame; nothing is stored at or beyond ``backed``; a range whose CAS failed is never touched again.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from cometlog.errors import AppendFencedError, BatchTooLargeError, EntryTypeError
+from cometlog.kernel.atomics cimport (
+    compare_and_swap_acq_rel, compare_and_swap_seq_cst, fence_release, load_acquire, load_relaxed, load_seq_cst,
+    spin_pause, store_relaxed, store_release,
+)
+from cometlog.kernel.checksum cimport CRC32C_START, crc32c_initialise, crc32c_update, crc32c_finish
+from cometlog.kernel.fork_guard cimport GUARD_CLOSED, GUARD_OPEN, ForkGuard
+from cometlog.kernel.layout cimport *
+from cometlog.kernel.mapping cimport Mapping
+from cometlog.kernel.waiting cimport wake_waiters
+
+cdef extern from "clock.h" nogil:
+    uint64_t wall_clock_ns()
+    uint64_t monotonic_clock_ns()
+
+cdef extern from *:
+    """
+    #define prefetch_object(pointer) __builtin_prefetch((const char *)(pointer) + 32)
+    """
+    void prefetch_object(void *pointer) nogil
+
+cdef enum:
+    FENCES_MAX = 3
+    PREFETCH_DISTANCE = 8
+
+cdef uint64_t SEALED_BIT = <uint64_t>1 << TAIL_SEALED_SHIFT
+cdef uint64_t ENTRIES_MAX = 0xFFFFFFFF
+
+crc32c_initialise()
+
+
+cdef class Appender:
+    """Appends to one shard through one slot of its control file.
+
+    ``resolve(status)`` is called without any claim held when an attempt could not go on; it arranges what is missing or raises.
+    ``compress(payload, entries)`` returns (payload, codec) for batches whose mean entry has ``compress_from_bytes`` or more.
+    """
+
+    def __init__(self, str stream not None, Mapping control not None, ForkGuard guard not None, *, object resolve,
+                 object compress, size_t compress_from_bytes):
+        control.check_writable()
+        control.check_range(0, CONTROL_SIZE_BYTES)
+        self.stream = stream
+        self.control = control
+        self.guard = guard
+        self.open_word = guard.word
+        self.active = <uint64_t *>(control.base + CONTROL_ACTIVE)
+        self.flags = <uint64_t *>(control.base + CONTROL_FLAGS)
+        self.resolve = resolve
+        self.compress = compress
+        self.compress_from_bytes = compress_from_bytes
+
+    def bind_slot(self, uint64_t index):
+        """Append through slot ``index`` from now on. The caller holds its lock and has made it IDLE (PROTOCOL A2)."""
+        if index >= SLOT_COUNT:
+            raise IndexError(f"slot {index} of {SLOT_COUNT}")
+        self.slot = self.control.base + CONTROL_SLOTS + index * SLOT_SIZE_BYTES
+        self.operation = load_acquire(<uint64_t *>(self.slot + SLOT_STATE)) >> STATE_COUNTER_SHIFT
+        self.frame_count = load_relaxed(<uint64_t *>(self.slot + SLOT_FRAMES))
+        self.entry_count = load_relaxed(<uint64_t *>(self.slot + SLOT_ENTRIES))
+        self.byte_count = load_relaxed(<uint64_t *>(self.slot + SLOT_BYTES))
+        self.fenced_count = load_relaxed(<uint64_t *>(self.slot + SLOT_FENCED))
+
+    def bind_segment(self, Mapping segment not None, uint64_t number, uint64_t base, uint64_t capacity_units, bytes uuid):
+        """Append into this segment from now on."""
+        segment.check_writable()
+        segment.check_range(0, SEGMENT_HEADER_BYTES + capacity_units * UNIT_BYTES)
+        self.segment = segment
+        self.tail = <uint64_t *>(segment.base + SEGMENT_TAIL)
+        self.backed = <uint64_t *>(segment.base + SEGMENT_BACKED)
+        self.frames = segment.base + SEGMENT_HEADER_BYTES
+        self.number = number
+        self.base = base
+        self.capacity = capacity_units
+        self.backed_known = 0
+        self.batch_bytes_max = min(capacity_units * UNIT_BYTES // 2, MAX_BATCH_BYTES)
+        self.seed = crc32c_update(CRC32C_START, PyBytes_AS_STRING(uuid), PyBytes_GET_SIZE(uuid))
+
+    def open(self):
+        """Let appends through; ``bind_slot`` and ``bind_segment`` came before."""
+        if self.slot == NULL or self.segment is None:
+            raise ValueError("an appender needs a slot and a segment before it opens")
+        store_release(self.open_word, GUARD_OPEN)
+
+    def close(self):
+        """Send every further append to ``resolve``."""
+        store_release(self.open_word, GUARD_CLOSED)
+
+    @property
+    def guard_state(self):
+        """Present value of the guard word: 0 closed or forked, 1 open, 2 the helper sleeps."""
+        return load_acquire(self.open_word)
+
+    @property
+    def batch_bytes_limit(self):
+        """Most bytes of a batch, offsets included, in the bound segment."""
+        return self.batch_bytes_max
+
+    def append(self, entry):
+        """Append one entry and return its number."""
+        if not PyBytes_CheckExact(entry):
+            entry = as_bytes(entry, 0)
+        if <size_t>PyBytes_GET_SIZE(entry) >= self.compress_from_bytes:
+            return self.append_compressed([entry])
+        return self.append_payload(<const uint8_t *>PyBytes_AS_STRING(entry), PyBytes_GET_SIZE(entry), 1, CODEC_NONE)
+
+    def extend(self, entries):
+        """Append a batch that becomes visible as a whole; return the range of its entry numbers."""
+        cdef list items = entries if type(entries) is list else list(entries)
+        cdef Py_ssize_t count = PyList_GET_SIZE(items)
+        cdef Py_ssize_t position
+        cdef size_t data_bytes = 0
+        cdef object item, first
+        cdef bint copied = items is not entries
+        if count == 0:
+            first = self.next_entry()
+            return range(first, first)
+        if count > MAX_BATCH_ENTRIES:
+            raise BatchTooLargeError(f"a batch has at most {MAX_BATCH_ENTRIES} entries, got {count}")
+        for position in range(count):
+            if position + PREFETCH_DISTANCE < count:
+                prefetch_object(<void *>PyList_GET_ITEM(items, position + PREFETCH_DISTANCE))
+            item = <object>PyList_GET_ITEM(items, position)
+            if not PyBytes_CheckExact(item):
+                if not copied:
+                    items = list(items)
+                    copied = True
+                item = items[position] = as_bytes(item, position)
+            data_bytes += PyBytes_GET_SIZE(item)
+        if count == 1:
+            first = self.append(items[0])
+        elif data_bytes >= self.compress_from_bytes * <size_t>count:
+            first = self.append_compressed(items)
+        else:
+            first = self.append_items(items, data_bytes)
+        return range(first, first + count)
+
+    def append_compressed(self, list items not None):
+        """Append a batch whose mean entry is large enough to try compression; return its first number."""
+        cdef bytes batch = encode_batch(items)
+        cdef bytes payload
+        cdef int codec
+        self.check_batch_bytes(PyBytes_GET_SIZE(batch))
+        payload, codec = self.compress(batch)
+        return self.append_payload(
+            <const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), PyList_GET_SIZE(items), codec
+        )
+
+    def next_entry(self):
+        """Return the number that the next entry gets if nobody else appends first."""
+        if load_acquire(self.open_word) != GUARD_OPEN or load_acquire(self.active) != self.number:
+            self.resolve(NOT_OPEN if load_acquire(self.open_word) != GUARD_OPEN else STALE)
+        return self.base + tail_entries(load_acquire(self.tail))
+
+    def wait_until_backed(self, uint64_t units, uint64_t timeout_ns):
+        """Spin, without the GIL and without a system call, until the segment backs ``units`` or the time is up.
+
+        The time counts from the last growth seen, so a slow disk that makes progress is waited for. True if backed.
+        """
+        cdef uint64_t deadline = monotonic_clock_ns() + timeout_ns
+        cdef uint64_t seen = load_acquire(self.backed)
+        cdef uint64_t now
+        cdef int turn
+        cdef Mapping pinned = self.segment
+        pinned.exports += 1
+        with nogil:
+            while seen < units:
+                for turn in range(64):
+                    spin_pause()
+                now = load_acquire(self.backed)
+                if now != seen:
+                    deadline = monotonic_clock_ns() + timeout_ns
+                    seen = now
+                elif monotonic_clock_ns() > deadline:
+                    break
+        pinned.exports -= 1
+        return seen >= units
+
+    def check_batch_bytes(self, size_t length):
+        """Raise BatchTooLargeError when a batch of ``length`` bytes does not fit the limits of this shard."""
+        if length > self.batch_bytes_max:
+            raise BatchTooLargeError(
+                f"a batch for {self.stream} has at most {self.batch_bytes_max} bytes with its offsets, got {length}"
+            )
+
+    cdef void set_idle(self) noexcept nogil:
+        store_release(<uint64_t *>(self.slot + SLOT_STATE), (self.operation << STATE_COUNTER_SHIFT) | STATE_IDLE)
+
+    cdef int claim(self, uint64_t units, uint64_t entries, uint64_t *claimed) noexcept nogil:
+        """Steps B2 to B7. On APPENDED ``claimed`` is the tail word before the claim, and the slot is MARKED."""
+        cdef uint64_t tail, needed
+        cdef uint64_t *state = <uint64_t *>(self.slot + SLOT_STATE)
+        if load_acquire(self.active) != self.number:
+            return STALE
+        self.operation += 1
+        store_relaxed(<uint64_t *>(self.slot + SLOT_SEGMENT), self.number)
+        store_release(state, (self.operation << STATE_COUNTER_SHIFT) | STATE_BUSY)
+        while True:
+            tail = load_acquire(self.tail)
+            if tail & SEALED_BIT:
+                self.set_idle()
+                return SEALED
+            needed = tail_units(tail) + units
+            if needed > self.capacity or entries > ENTRIES_MAX - tail_entries(tail):
+                if compare_and_swap_acq_rel(self.tail, tail, tail | SEALED_BIT):
+                    self.set_idle()
+                    return SEALED
+                continue
+            if needed > self.backed_known:
+                self.backed_known = load_acquire(self.backed)
+                if needed > self.backed_known:
+                    self.set_idle()
+                    self.needed_units = needed
+                    return UNBACKED
+            # acq_rel: orders the BUSY store before the claim for whoever reads the new tail (PROTOCOL D1, D3).
+            if compare_and_swap_acq_rel(self.tail, tail, tail + (entries << TAIL_ENTRIES_SHIFT) + units):
+                break
+        if not compare_and_swap_acq_rel(
+            <uint64_t *>(self.frames + tail_units(tail) * UNIT_BYTES), 0,
+            make_word(tail_entries(tail), KIND_CLAIMED, units),
+        ):
+            self.set_idle()
+            return FENCED
+        store_relaxed(<uint64_t *>(self.slot + SLOT_CLAIM), tail_units(tail))
+        store_release(state, (self.operation << STATE_COUNTER_SHIFT) | STATE_MARKED)
+        # The marker precedes every payload byte: a repairer that sees a byte of this claim sees a non-zero word.
+        fence_release()
+        claimed[0] = tail
+        return APPENDED
+
+    cdef int commit(
+        self, uint64_t claimed, uint64_t units, uint64_t meta, uint64_t timestamp, uint32_t state
+    ) noexcept nogil:
+        """Steps B8 (the header) to B10. ``state`` is the checksum state after uuid and payload."""
+        cdef uint64_t unit = tail_units(claimed)
+        cdef uint8_t *frame = self.frames + unit * UNIT_BYTES
+        cdef uint64_t trailer[4]
+        trailer[0] = unit
+        trailer[1] = make_word(tail_entries(claimed), KIND_DATA, units)
+        trailer[2] = timestamp
+        trailer[3] = meta
+        state = crc32c_finish(crc32c_update(state, trailer, 28))
+        (<uint64_t *>(frame + FRAME_CHECKSUM))[0] = state | (meta << 32)
+        (<uint64_t *>(frame + FRAME_TIMESTAMP))[0] = timestamp
+        # seq_cst: the commit is the last store into the frame, and it precedes the load of the waiting flag below.
+        if not compare_and_swap_seq_cst(
+            <uint64_t *>frame, make_word(tail_entries(claimed), KIND_CLAIMED, units), trailer[1]
+        ):
+            self.set_idle()
+            return FENCED
+        self.frame_count += 1
+        self.entry_count += meta & META_ENTRIES_MASK
+        self.byte_count += units * UNIT_BYTES
+        store_relaxed(<uint64_t *>(self.slot + SLOT_FRAMES), self.frame_count)
+        store_relaxed(<uint64_t *>(self.slot + SLOT_ENTRIES), self.entry_count)
+        store_relaxed(<uint64_t *>(self.slot + SLOT_BYTES), self.byte_count)
+        self.set_idle()
+        return APPENDED
+
+    cdef int try_payload(
+        self, const uint8_t *data, size_t length, uint64_t entries, uint64_t codec, uint64_t *claimed
+    ) noexcept nogil:
+        cdef uint64_t units = (FRAME_HEADER_BYTES + length + UNIT_BYTES - 1) // UNIT_BYTES
+        cdef uint64_t pad = units * UNIT_BYTES - FRAME_HEADER_BYTES - length
+        cdef uint64_t meta = entries | (codec << META_CODEC_SHIFT) | (pad << META_PAD_SHIFT)
+        cdef uint64_t timestamp
+        cdef uint32_t state
+        cdef int status
+        if load_acquire(self.open_word) != GUARD_OPEN:
+            return NOT_OPEN
+        timestamp = wall_clock_ns()
+        state = crc32c_update(self.seed, data, length)
+        status = self.claim(units, entries, claimed)
+        if status != APPENDED:
+            return status
+        memcpy(self.frames + tail_units(claimed[0]) * UNIT_BYTES + FRAME_PAYLOAD, data, length)
+        return self.commit(claimed[0], units, meta, timestamp, state)
+
+    cdef object append_payload(self, const uint8_t *data, size_t length, uint64_t entries, uint64_t codec):
+        cdef uint64_t claimed = 0
+        cdef int fences = 0
+        cdef int status
+        if length > self.batch_bytes_max:
+            self.check_batch_bytes(length)
+        while True:
+            status = self.try_payload(data, length, entries, codec, &claimed)
+            if status == APPENDED and load_seq_cst(self.flags) == 0:
+                return self.base + tail_entries(claimed)
+            if self.unblock(status, &fences):
+                return self.base + tail_entries(claimed)
+
+    cdef object append_items(self, list items, size_t data_bytes):
+        """Append two or more bytes objects, copied one by one into the map."""
+        cdef uint64_t count = PyList_GET_SIZE(items)
+        cdef size_t offsets_bytes = 4 * (count + 1)
+        cdef size_t length = offsets_bytes + data_bytes
+        cdef uint64_t units = (FRAME_HEADER_BYTES + length + UNIT_BYTES - 1) // UNIT_BYTES
+        cdef uint64_t pad = units * UNIT_BYTES - FRAME_HEADER_BYTES - length
+        cdef uint64_t meta = count | (pad << META_PAD_SHIFT)
+        cdef uint64_t claimed = 0, timestamp
+        cdef uint8_t *payload
+        cdef int fences = 0
+        cdef int status
+        if length > self.batch_bytes_max:
+            self.check_batch_bytes(length)
+        while True:
+            if load_acquire(self.open_word) != GUARD_OPEN:
+                status = NOT_OPEN
+            else:
+                timestamp = wall_clock_ns()
+                status = self.claim(units, count, &claimed)
+            if status == APPENDED:
+                payload = self.frames + tail_units(claimed) * UNIT_BYTES + FRAME_PAYLOAD
+                copy_items(items, payload, payload + offsets_bytes)
+                # The checksum runs over the copy, which the CPU's cache still holds, in lanes instead of piece by piece.
+                status = self.commit(claimed, units, meta, timestamp, crc32c_update(self.seed, payload, length))
+            if status == APPENDED and load_seq_cst(self.flags) == 0:
+                return self.base + tail_entries(claimed)
+            if self.unblock(status, &fences):
+                return self.base + tail_entries(claimed)
+
+    cdef int unblock(self, int status, int *fences) except -1:
+        """Do what keeps an attempt from ending; 1 when the entry is appended and acknowledged, 0 to try again."""
+        if status == FENCED:
+            self.fenced_count += 1
+            store_relaxed(<uint64_t *>(self.slot + SLOT_FENCED), self.fenced_count)
+            fences[0] += 1
+            if fences[0] < FENCES_MAX:
+                return 0
+            raise AppendFencedError(
+                f"{self.stream}: the append stalled so long that other processes gave its range up, "
+                f"{FENCES_MAX} times; nothing of it is visible"
+            )
+        if status != APPENDED:
+            self.resolve(status)
+            return 0
+        if load_acquire(self.flags) & FLAG_POISONED:
+            self.close()
+            self.resolve(NOT_OPEN)
+        wake_waiters(self.control.base)
+        return 1
+
+
+cdef void copy_items(list items, uint8_t *offsets, uint8_t *data) noexcept:
+    """Write Arrow offsets and then the bytes of every item; the caller knows that they are bytes and fit."""
+    cdef Py_ssize_t count = PyList_GET_SIZE(items)
+    cdef Py_ssize_t position
+    cdef Py_ssize_t length
+    cdef int32_t offset = 0
+    cdef int32_t *slots = <int32_t *>offsets
+    cdef void *item
+    for position in range(count):
+        if position + PREFETCH_DISTANCE < count:
+            prefetch_object(<void *>PyList_GET_ITEM(items, position + PREFETCH_DISTANCE))
+        item = <void *>PyList_GET_ITEM(items, position)
+        length = PyBytes_GET_SIZE(<object>item)
+        slots[position] = offset
+        memcpy(data + offset, PyBytes_AS_STRING(<object>item), length)
+        offset += <int32_t>length
+    slots[count] = offset
+
+
+def encode_batch(list items not None):
+    """Return the batch of FORMAT.md for a list of bytes: the bytes of one entry, or offsets and bytes of several."""
+    cdef Py_ssize_t count = PyList_GET_SIZE(items)
+    cdef size_t data_bytes = 0
+    cdef bytearray batch
+    cdef uint8_t *start
+    for item in items:
+        if not PyBytes_CheckExact(item):
+            raise EntryTypeError(f"an entry is bytes, got {type(item).__name__}")
+        data_bytes += PyBytes_GET_SIZE(item)
+    if count == 1:
+        return items[0]
+    if data_bytes > MAX_BATCH_BYTES:
+        raise BatchTooLargeError(f"a batch has at most {MAX_BATCH_BYTES} bytes, got {data_bytes}")
+    batch = bytearray(4 * (count + 1) + data_bytes)
+    start = <uint8_t *>batch
+    copy_items(items, start, start + 4 * (count + 1))
+    return bytes(batch)
+
+
+def as_bytes(entry, position):
+    """Return a bytes-like entry as bytes; raises EntryTypeError naming its place in the batch."""
+    if isinstance(entry, (bytes, bytearray, memoryview)):
+        return bytes(entry)
+    raise EntryTypeError(f"entry {position} of the batch is {type(entry).__name__}; entries are bytes")

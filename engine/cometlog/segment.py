@@ -1,0 +1,193 @@
+"""A segment file: its name, its header, how it is listed and opened. Format: FORMAT.md, "A segment"."""
+
+import os
+import re
+import stat
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from cometlog.errors import CorruptionError, NewerFormatError, NotALogError
+from cometlog.kernel import layout
+from cometlog.kernel.checksum import crc32c
+from cometlog.kernel.mapping import Mapping
+
+_NAME = re.compile(r"([0-9]{10})-([0-9]{20})\.seg")
+_HEADER = struct.Struct("<8sIIQQ16s16sQQQ")
+OPEN_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class SegmentName(NamedTuple):
+    """Number and base entry of a segment, as its file name states them. Sorts by number."""
+
+    number: int
+    base: int
+
+    @property
+    def file_name(self) -> str:
+        """Name of the segment file."""
+        return f"{self.number:010d}-{self.base:020d}.seg"
+
+    @property
+    def index_name(self) -> str:
+        """Name of its index file."""
+        return f"{self.number:010d}-{self.base:020d}.idx"
+
+
+def parse_segment_name(file_name: str) -> SegmentName | None:
+    """Return number and base of a segment's file name, or None for any other file."""
+    match = _NAME.fullmatch(file_name)
+    return SegmentName(int(match[1]), int(match[2])) if match else None
+
+
+def list_segments(directory: Path) -> list[SegmentName]:
+    """Return the segments of a shard, lowest number first; a missing directory has none."""
+    try:
+        file_names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in map(parse_segment_name, file_names) if name is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentHeader:
+    """The checksummed part of a segment's header page; ``capacity_units`` counts units for frames."""
+
+    number: int
+    base: int
+    uuid: bytes
+    previous_uuid: bytes
+    epoch: int
+    capacity_units: int
+    created_ns: int
+
+    def encode(self) -> bytes:
+        """Return the first 92 bytes of the file."""
+        fields = _HEADER.pack(
+            layout.SEGMENT_MAGIC_BYTES, layout.FORMAT_VERSION, layout.SEGMENT_HEADER_BYTES, self.number, self.base,
+            self.uuid, self.previous_uuid, self.epoch, self.capacity_units, self.created_ns,
+        )  # fmt: skip
+        return fields + struct.pack("<I", crc32c(fields))
+
+    @property
+    def file_length_max(self) -> int:
+        """Bytes of the file when every unit is backed."""
+        return layout.SEGMENT_HEADER_BYTES + self.capacity_units * layout.UNIT_BYTES
+
+
+def decode_header(page: bytes, path: Path) -> SegmentHeader:
+    """Return the header of a segment from its first bytes.
+
+    Raises NewerFormatError for a later format and CorruptionError for anything that is not a whole, true header.
+    """
+    if len(page) < layout.SEGMENT_CHECKSUM + 4:
+        raise CorruptionError(f"segment header has {len(page)} of 92 bytes", file=str(path), offset=0)
+    magic, version, size, number, base, uuid, previous, epoch, capacity, created = _HEADER.unpack_from(page)
+    if magic != layout.SEGMENT_MAGIC_BYTES:
+        raise CorruptionError(f"segment magic is {magic!r}", file=str(path), offset=0)
+    stored = int.from_bytes(page[layout.SEGMENT_CHECKSUM : layout.SEGMENT_CHECKSUM + 4], "little")
+    actual = crc32c(page[: layout.SEGMENT_CHECKSUM])
+    if stored != actual:
+        raise CorruptionError(
+            f"segment header checksum is {stored:#010x}, its bytes give {actual:#010x}",
+            file=str(path), offset=layout.SEGMENT_CHECKSUM,
+        )  # fmt: skip
+    if version > layout.FORMAT_VERSION:
+        raise NewerFormatError(f"{path} has format {version}; this engine reads up to {layout.FORMAT_VERSION}")
+    if version != layout.FORMAT_VERSION or size != layout.SEGMENT_HEADER_BYTES:
+        raise CorruptionError(f"segment format {version} with a header of {size} bytes", file=str(path), offset=8)
+    if not 0 < capacity <= layout.MAX_CAPACITY_UNITS:
+        raise CorruptionError(
+            f"segment capacity is {capacity} units, at most {layout.MAX_CAPACITY_UNITS}",
+            file=str(path), offset=layout.SEGMENT_CAPACITY,
+        )  # fmt: skip
+    name = parse_segment_name(path.name)
+    if name is not None and name != (number, base):
+        raise CorruptionError(
+            f"segment header says number {number}, base {base}", file=str(path), offset=layout.SEGMENT_NUMBER
+        )
+    return SegmentHeader(number, base, uuid, previous, epoch, capacity, created)
+
+
+def open_checked(path: Path, flags: int) -> int:
+    """Open a file of the log and return its descriptor; a link, another kind of file or another's file is refused."""
+    try:
+        fd = os.open(path, flags | OPEN_FLAGS | os.O_NONBLOCK)
+    except OSError as error:
+        if path.is_symlink():
+            raise NotALogError(f"{path} is a symbolic link; a log follows none") from error
+        raise
+    info = os.fstat(fd)
+    problem = None
+    if not stat.S_ISREG(info.st_mode):
+        problem = "is not a regular file"
+    elif os.geteuid() not in (0, info.st_uid):
+        problem = f"belongs to user {info.st_uid}, not to {os.geteuid()}"
+    if problem:
+        os.close(fd)
+        raise NotALogError(f"{path} {problem}")
+    return fd
+
+
+class Segment:
+    """An open, mapped segment. The descriptor stays open: it was opened before the first store, so syncs see every error.
+
+    ``mapping`` covers the full capacity; only bytes below ``backed`` (writers) or the file's length (readers) may be touched.
+    """
+
+    def __init__(self, path: Path, *, writable: bool) -> None:
+        self.path = path
+        self.fd = open_checked(path, os.O_RDWR if writable else os.O_RDONLY)
+        try:
+            self.header = decode_header(os.pread(self.fd, layout.SEGMENT_HEADER_BYTES, 0), path)
+            if os.fstat(self.fd).st_size < layout.SEGMENT_HEADER_BYTES:
+                raise CorruptionError("segment is shorter than its header page", file=str(path), offset=0)
+            self.mapping = Mapping(self.fd, self.header.file_length_max, writable)
+        except BaseException:
+            os.close(self.fd)
+            raise
+
+    @property
+    def number(self) -> int:
+        """Segment number."""
+        return self.header.number
+
+    @property
+    def base(self) -> int:
+        """Entry number of the first entry."""
+        return self.header.base
+
+    def tail(self) -> int:
+        """Return the tail word (acquire)."""
+        return self.mapping.load_acquire(layout.SEGMENT_TAIL)
+
+    def backed_units(self) -> int:
+        """Return the units that are allocated on disk (acquire)."""
+        return self.mapping.load_acquire(layout.SEGMENT_BACKED)
+
+    def readable_units(self) -> int:
+        """Return how many units the file's present length covers."""
+        length = os.fstat(self.fd).st_size - layout.SEGMENT_HEADER_BYTES
+        return min(length // layout.UNIT_BYTES, self.header.capacity_units)
+
+    def close(self) -> None:
+        """Unmap, once no view is left, and close the descriptor."""
+        self.mapping.close()
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def byte_offset(unit: int) -> int:
+    """Return the file offset in bytes of a unit."""
+    return layout.SEGMENT_HEADER_BYTES + unit * layout.UNIT_BYTES
+
+
+def tail_parts(tail: int) -> tuple[int, int, bool]:
+    """Split a tail word into (entries allocated, units allocated, sealed)."""
+    return (
+        tail >> layout.TAIL_ENTRIES_SHIFT,
+        tail & layout.TAIL_UNITS_MASK,
+        bool(tail & layout.TAIL_SEALED),
+    )

@@ -1,0 +1,44 @@
+"""Compile the kernel. ``COMETLOG_DEBUG=1`` builds it with bounds checks, assertions and no optimisation."""
+
+import os
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+KERNEL = Path("engine/cometlog/kernel")
+CHECKSUM_SOURCE = str(KERNEL / "crc32c.c")
+DEBUG = os.environ.get("COMETLOG_DEBUG") == "1"
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "initializedcheck": DEBUG,
+    "cdivision": True,
+    "embedsignature": True,
+    "binding": True,
+}
+COMPILE_ARGUMENTS = ["-std=c11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-cast-function-type"]
+COMPILE_ARGUMENTS += ["-O1", "-g", "-UNDEBUG", "-DCOMETLOG_DEBUG=1"] if DEBUG else ["-O3", "-g0"]
+
+
+def kernel_extension(source: Path) -> Extension:
+    """Describe one kernel module; every module links its own copy of the checksum."""
+    return Extension(
+        f"cometlog.kernel.{source.stem}",
+        sources=[str(source), CHECKSUM_SOURCE],
+        include_dirs=[str(KERNEL)],
+        depends=[str(path) for pattern in ("*.h", "*.pxd", "*.c") for path in sorted(KERNEL.glob(pattern))],
+        extra_compile_args=COMPILE_ARGUMENTS,
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [kernel_extension(source) for source in sorted(KERNEL.glob("*.pyx"))],
+        compiler_directives=DIRECTIVES,
+        build_dir="build/cython",
+        nthreads=os.cpu_count() or 1,
+    )
+)
