@@ -1,4 +1,4 @@
-"""The speed goals that are ratios within one run: the log's append against the least that the machine allows."""
+"""The speed goals that are ratios within one run: an append against the least the machine allows."""
 
 from __future__ import annotations
 

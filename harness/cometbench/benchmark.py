@@ -80,10 +80,9 @@ def load_subject(implementation: str) -> Any:
 
 
 def code_hash(benchmark: Benchmark) -> str:
-    """Hash of the specification and of the code it times: results with equal hashes measured the same thing."""
-    from cometbench import measuring, workloads
-
+    """Hash the specification and the code it times: results with equal hashes measured the same thing."""
     digest = hashlib.sha256(benchmark.to_json().encode())
-    for item in (load_subject(benchmark.implementation), measuring, workloads):
-        digest.update(inspect.getsource(item).encode())
+    for module in ("cometbench.measuring", "cometbench.workloads"):
+        digest.update(inspect.getsource(importlib.import_module(module)).encode())
+    digest.update(inspect.getsource(load_subject(benchmark.implementation)).encode())
     return digest.hexdigest()[:16]

@@ -62,7 +62,7 @@ def _strace() -> Finding:
 
 def _py_spy() -> Finding:
     scope = read_text(Path("/proc/sys/kernel/yama/ptrace_scope"))
-    beside_python = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+    beside_python = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     if shutil.which("py-spy", path=beside_python) is None:
         return Finding("limited", "py-spy", "not found; profiles degrade to rusage")
     if scope not in (None, "0") and os.geteuid() != 0:

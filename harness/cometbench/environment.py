@@ -1,4 +1,4 @@
-"""Volatile facts of a run: kernel, governor, mitigations, limits, load, and where the bench directory lies."""
+"""Volatile facts of a run: kernel, governor, mitigations, limits, load, the bench directory's mount."""
 
 from __future__ import annotations
 

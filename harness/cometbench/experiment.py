@@ -45,9 +45,10 @@ def load_experiments(checkout: Path, extra: Sequence[Path] = ()) -> dict[str, Ex
     found: dict[str, Experiment] = {}
     for name in modules:
         experiment = getattr(importlib.import_module(name), "EXPERIMENT", None)
-        if isinstance(experiment, Experiment):
-            if found.setdefault(experiment.section, experiment) is not experiment:
-                raise UsageError(f"section {experiment.section!r} of {name} exists already")
+        if not isinstance(experiment, Experiment):
+            continue
+        if found.setdefault(experiment.section, experiment) is not experiment:
+            raise UsageError(f"section {experiment.section!r} of {name} exists already")
     return dict(sorted(found.items(), key=lambda item: item[0] != "floors"))
 
 

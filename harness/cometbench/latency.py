@@ -72,7 +72,7 @@ def measure_latency(
 
 
 def summarise(samples_ns: npt.NDArray[np.uint32], timer_overhead_ns: float, key: str) -> LatencySummary:
-    """Percentiles of the samples as measured, timer included; None where fewer than 100 samples lie beyond."""
+    """Percentiles of the samples as measured, timer included; None where fewer than 100 lie beyond."""
     count = len(samples_ns)
 
     def percentile(percent: float) -> float | None:

@@ -16,7 +16,7 @@ from cometbench.verification import Appended, Finding, verify_bytes, verify_entr
 
 
 class Writing:
-    """One writer process's end of a benchmark: an open subject, its pool, and the count of what it appended."""
+    """One writer process's end of a benchmark: an open subject, its pool, a count of what it appended."""
 
     def __init__(self, benchmark: Benchmark, directory: Path, seed: int, process: int = 0) -> None:
         self._benchmark = benchmark

@@ -15,7 +15,7 @@ from cometbench.errors import CometbenchError
 _ERROR_LINES_SHOWN = 3
 
 
-class WorkerFailed(CometbenchError):
+class WorkerFailedError(CometbenchError):
     """A measuring process failed or ran out of time; the message holds the end of what it said."""
 
 
@@ -28,7 +28,7 @@ class Finished(NamedTuple):
 
 def run_module(module: str, arguments: Sequence[str], limit_seconds: float, prefix: Sequence[str] = (),
                search_path: Sequence[Path] = ()) -> Finished:  # fmt: skip
-    """Run `python -m module` in a session of its own. Raises WorkerFailed; on any way out the whole session is dead.
+    """Run `python -m module` in a session of its own. Raises WorkerFailedError; on any way out the whole session is dead.
 
     `prefix` goes before the interpreter (a tracer); `search_path` extends PYTHONPATH (subjects outside the package).
     """
@@ -42,12 +42,12 @@ def run_module(module: str, arguments: Sequence[str], limit_seconds: float, pref
         try:
             stdout, stderr = process.communicate(timeout=limit_seconds)
         except subprocess.TimeoutExpired:
-            raise WorkerFailed(f"ran longer than {limit_seconds:.0f} s and was ended") from None
+            raise WorkerFailedError(f"ran longer than {limit_seconds:.0f} s and was ended") from None
         finally:
             _end_session(process)
     if process.returncode != 0:
         tail = " | ".join(line.strip() for line in stderr.strip().splitlines()[-_ERROR_LINES_SHOWN:])
-        raise WorkerFailed(f"exit code {process.returncode}: {tail or 'no message'}")
+        raise WorkerFailedError(f"exit code {process.returncode}: {tail or 'no message'}")
     return Finished(stdout, stderr)
 
 

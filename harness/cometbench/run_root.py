@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from cometbench.errors import UsageError
 
@@ -43,7 +44,7 @@ class RunRoot:
         """Remove a worker's directory, and with it its dirty pages."""
         shutil.rmtree(path, ignore_errors=True)
 
-    def __enter__(self) -> RunRoot:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -21,16 +21,15 @@ from cometbench.benchmark import Benchmark, code_hash
 from cometbench.environment import mount_of
 from cometbench.errors import CometbenchError
 from cometbench.model import Measurement, Sample, Verification
-from cometbench.processes import WorkerFailed, run_module
+from cometbench.processes import WorkerFailedError, run_module
 from cometbench.profiles import Profile
 from cometbench.progress import RunProgress
 from cometbench.run_root import RunRoot
 
 # What pyperf may keep about a worker; the rest names hosts, paths and boot times.
-_PUBLIC_METADATA = frozenset(
-    "aslr batch calibrate_loops cpu_config cpu_count cpu_freq cpu_model_name duration load_avg_1min loops mem_max_rss name"
-    " perf_version processes python_implementation python_version runnable_threads timer unit workload".split()
-)
+_PUBLIC_METADATA = frozenset((
+    "aslr", "batch", "calibrate_loops", "cpu_config", "cpu_count", "cpu_freq", "cpu_model_name", "duration", "load_avg_1min", "loops", "mem_max_rss", "name", "perf_version", "processes", "python_implementation", "python_version", "runnable_threads", "timer", "unit", "workload",
+))
 # Until a benchmark has run once: about what starting an interpreter and reading a small log back takes.
 _WORKER_SECONDS_GUESS = 0.5
 
@@ -52,12 +51,18 @@ class Collected:
 
 
 class Runner:
-    """Runs benchmarks under one profile in one run root. `collected` is valid at any time, so an interruption keeps it."""
+    """Runs benchmarks under one profile in one run root; `collected` is valid at any time."""
 
     def __init__(
-        self, benchmarks: Sequence[Benchmark], profile: Profile, root: RunRoot, seed: int, progress: RunProgress,
+        self,
+        benchmarks: Sequence[Benchmark],
+        profile: Profile,
+        root: RunRoot,
+        *,
+        seed: int,
+        progress: RunProgress,
         search_path: Sequence[Path] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.collected = {benchmark.name: Collected(benchmark) for benchmark in benchmarks}
         if len(self.collected) != len(benchmarks):
             raise CometbenchError("benchmark names must be unique in a run")
@@ -106,7 +111,7 @@ class Runner:
         started = monotonic()
         try:
             step()  # type: ignore[operator]
-        except (WorkerFailed, CometbenchError, OSError) as error:
+        except (WorkerFailedError, CometbenchError, OSError) as error:
             item.failure = str(error)
         if item.failure:
             self._progress.say(f"FAILED {item.benchmark.name}: {item.failure}")
@@ -141,8 +146,10 @@ class Runner:
         outcome, output = directory / "outcome.json", directory / "pyperf.json"
         bench_directory = directory / "bench"
         bench_directory.mkdir()
-        arguments = ["--spec", item.benchmark.to_json(), "--directory", str(bench_directory), "--seed", str(self._seed),
-                     "--outcome", str(outcome), "--worker", "-o", str(output), *options]  # fmt: skip
+        arguments = [
+            *("--spec", item.benchmark.to_json(), "--directory", str(bench_directory), "--seed", str(self._seed)),
+            *("--outcome", str(outcome), "--worker", "-o", str(output), *options),
+        ]
         try:
             run_module("cometbench.worker", arguments, self._profile.worker_seconds_max, search_path=self._search_path)
             _fold(item, json.loads(outcome.read_text()))

@@ -25,7 +25,7 @@ from cometbench.progress import RunProgress
 from cometbench.run_root import RunRoot
 from cometbench.runner import Runner
 from cometbench.store import RunStore
-from cometbench.syscalls import StraceMissing, count_syscalls
+from cometbench.syscalls import StraceMissingError, count_syscalls
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Finished:
 def run_experiments(experiments: Sequence[Experiment], settings: Settings, progress: RunProgress) -> Finished:
     """Run everything the experiments ask for and store it. Raises UsageError when the bench directory is unusable."""
     with RunRoot(settings.directory) as root:
+        progress.say(_introduction(experiments, settings))
         facts = environment.volatile_facts(root.path)
         commit = environment.commit_of(settings.checkout)
         store = RunStore.create(
@@ -80,7 +81,14 @@ class _Session:
         self._experiments, self._settings, self._progress = experiments, settings, progress
         self._root, self._store = root, store
         benchmarks = [benchmark for experiment in experiments for benchmark in experiment.benchmarks]
-        self._runner = Runner(benchmarks, settings.profile, root, settings.seed, progress, settings.search_path)
+        self._runner = Runner(
+            benchmarks,
+            settings.profile,
+            root,
+            seed=settings.seed,
+            progress=progress,
+            search_path=settings.search_path,
+        )
         self._kept = False
         self.failures: list[str] = []
 
@@ -131,11 +139,18 @@ class _Session:
         settings = self._settings
         try:
             self._keep(count_syscalls(benchmark, settings.profile, self._root, settings.seed, settings.search_path))
-        except StraceMissing as reason:
+        except StraceMissingError as reason:
             self._progress.say(f"not measured {benchmark.name}: {reason}")
             self._store.add_measurement(_uncounted(benchmark, str(reason)))
         except CometbenchError as error:
             self._keep(_uncounted(benchmark, str(error)))
+
+
+def _introduction(experiments: Sequence[Experiment], settings: Settings) -> str:
+    mount = environment.mount_of(settings.directory)
+    where = f"{mount.file_system}{' (memory, not a disk)' if mount.is_memory else ''}"
+    asked = f"{sum(len(e.benchmarks) for e in experiments)} benchmarks of {', '.join(e.section for e in experiments)}"
+    return f"Profile {settings.profile.name}: {asked}; logs on {where}; seed {settings.seed}"
 
 
 def _uncounted(benchmark: Benchmark, reason: str) -> Measurement:

@@ -6,7 +6,6 @@ The marks are stat calls on paths that do not exist; they bracket the appending 
 from __future__ import annotations
 
 import argparse
-import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,7 +42,7 @@ def main() -> None:
 
 def _mark(path: str) -> None:
     with suppress(FileNotFoundError):
-        os.stat(path)
+        Path(path).stat()
 
 
 if __name__ == "__main__":

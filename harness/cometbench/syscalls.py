@@ -24,20 +24,20 @@ from cometbench.syscall_probe import BEGIN_MARK, END_MARK
 
 _APPENDS_SMALL = 100
 _APPENDS_WITH_CALLS = 1_000
-# Below so many calls per append in the small trace, a path counts as free of them and is traced over many appends.
+# A path with fewer calls per append than this in the small trace is traced again over many appends.
 _FREE_BELOW = 0.5
 _TRACE_LINE = re.compile(r"^(\d+) +(?:<\.\.\. )?(\w+)(\(| resumed)")
 _SUMMARY_LINE = re.compile(r"^ *[\d.]+ +[\d.]+ +\d+ +(\d+) +(?:\d+ +)?(\w+)$")
 
 
-class StraceMissing(CometbenchError):
+class StraceMissingError(CometbenchError):
     """strace cannot count here; the message says why."""
 
 
 def count_syscalls(
     benchmark: Benchmark, profile: Profile, root: RunRoot, seed: int, search_path: Sequence[Path] = ()
 ) -> Measurement:
-    """Calls per append as one sample. Raises StraceMissing where nothing can be traced, CometbenchError on failure."""
+    """Calls per append as one sample. Raises StraceMissingError where nothing can be traced, CometbenchError on failure."""
     require_strace()
     probe = _Probe(benchmark, profile, root, seed, search_path)
     appends = min(_APPENDS_WITH_CALLS, profile.syscall_appends_max)
@@ -71,13 +71,13 @@ def count_syscalls(
 
 
 def require_strace() -> None:
-    """Raise StraceMissing with the reason where strace is missing or may not trace."""
+    """Raise StraceMissingError with the reason where strace is missing or may not trace."""
     if shutil.which("strace") is None:
-        raise StraceMissing("strace is not installed (Debian: apt-get install strace)")
-    tried = subprocess.run(["strace", "-c", "-o", "/dev/null", "true"], capture_output=True, text=True, timeout=30)
+        raise StraceMissingError("strace is not installed (Debian: apt-get install strace)")
+    tried = subprocess.run(["strace", "-c", "-o", "/dev/null", "true"], capture_output=True, text=True, timeout=30, check=False)
     if tried.returncode != 0:
         message = tried.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise StraceMissing(f"strace may not trace a process here: {message[0]}")
+        raise StraceMissingError(f"strace may not trace a process here: {message[0]}")
 
 
 def parse_trace(text: str) -> Counter[str]:

@@ -13,7 +13,6 @@ import click
 from cometbench import doctor as checks
 from cometbench.checkout import find_checkout
 from cometbench.console import make_console, print_run
-from cometbench.environment import mount_of
 from cometbench.errors import CometbenchError, UsageError
 from cometbench.experiment import Experiment, choose, load_experiments
 from cometbench.machine import fingerprint
@@ -43,6 +42,7 @@ def register(group: click.Group) -> None:
     help="Directory of further experiments and subjects, as modules; repeatable.",
 )
 def run(
+    *,
     profile_name: str, sections: str, directory: Path | None, results: Path | None, seed: int | None,
     extra: tuple[Path, ...],
 ) -> None:
@@ -62,7 +62,6 @@ def run(
         )
         signal.signal(signal.SIGTERM, _as_interrupt)
         with RunProgress(console) as progress:
-            progress.say(_introduction(chosen, settings))
             finished = run_experiments(chosen, settings, progress)
     except UsageError as error:
         raise click.exceptions.UsageError(str(error)) from error
@@ -76,17 +75,8 @@ def default_directory(checkout: Path) -> Path:
     return checkout / "build" / "bench"
 
 
-def _as_interrupt(number: int, frame: FrameType | None) -> None:
+def _as_interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def _introduction(chosen: list[Experiment], settings: Settings) -> str:
-    settings.directory.mkdir(parents=True, exist_ok=True)
-    mount = mount_of(settings.directory)
-    where = f"{mount.file_system}{' (memory, not a disk)' if mount.is_memory else ''}"
-    count = sum(len(experiment.benchmarks) for experiment in chosen)
-    sections = ", ".join(experiment.section for experiment in chosen)
-    return f"Profile {settings.profile.name}: {count} benchmarks of {sections}; logs on {where}; seed {settings.seed}"
 
 
 def _conclude(chosen: list[Experiment], finished: Finished) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from cometbench._native import CopyTarget
@@ -40,5 +41,5 @@ class CLoop(Subject):
 
     def read_back(self) -> Iterator[Chunk]:
         for path, size in self._parts:
-            with open(path, "rb") as file:
+            with Path(path).open("rb") as file:
                 yield Chunk(None, [file.read(size)])

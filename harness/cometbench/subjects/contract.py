@@ -44,7 +44,7 @@ class Subject(ABC):
         self.stream = stream
         self.config = config
 
-    def open(self) -> None:
+    def open(self) -> None:  # noqa: B027 - optional for a subject
         """Create or attach to what is measured."""
 
     @abstractmethod
@@ -65,15 +65,15 @@ class Subject(ABC):
     def prepare(self, bytes_in_all: int) -> None:  # noqa: B027 - most subjects need no room made
         """Make room for one measured value of `bytes_in_all` payload bytes; untimed."""
 
-    def settle(self) -> None:
+    def settle(self) -> None:  # noqa: B027 - optional for a subject
         """Push dirty pages out, so that the next value does not pay for this one; untimed."""
 
     def last_number(self, result: Any) -> int | None:
-        """Entry number of the last entry that the call with this result acknowledged; None without numbers."""
+        """Return the number of the last entry that a call with this result acknowledged; None without."""
         del result
         return None
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - optional for a subject
         """Release everything; what was appended stays."""
 
     def read_back(self) -> Iterator[Chunk]:

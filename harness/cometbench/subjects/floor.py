@@ -11,7 +11,7 @@ from cometbench.subjects.contract import Subject, Timed
 
 
 class Floor(Subject):
-    """Config `function` names a function of cometbench._native that takes (loops, path) and returns seconds."""
+    """Config `function` names a function of cometbench._native: (loops, path) to seconds."""
 
     reads_back = "nothing"
 

@@ -32,6 +32,7 @@ class OsWrite(Subject):
 
     def time_calls(self, items: list[Any], batch: int) -> Timed:
         """The loop of the contract with the descriptor passed directly: a wrapper would flatter what is compared."""
+        del batch
         write, descriptor, result = os.write, self._descriptor, 0
         started = perf_counter()
         for item in items:

@@ -43,7 +43,7 @@ class RawFile(Subject):
 
     def read_back(self) -> Iterator[Chunk]:
         entries: list[bytes] = []
-        with open(self._path, "rb", buffering=1 << 20) as file:
+        with self._path.open("rb", buffering=1 << 20) as file:
             while header := file.read(_LENGTH.size):
                 entries.append(file.read(_LENGTH.unpack(header)[0]))
                 if len(entries) == _CHUNK_ENTRIES:
