@@ -20,7 +20,9 @@ def find_checkout(start: Path | None = None) -> Path:
         for directory in (first, *first.parents):
             if all((directory / mark).is_file() for mark in _MARKS):
                 return directory
-    raise CheckoutNotFoundError(f"no checkout at or above {', '.join(map(str, starts))}: none holds {' and '.join(_MARKS)}")
+    raise CheckoutNotFoundError(
+        f"no checkout at or above {', '.join(map(str, starts))}: none holds {' and '.join(_MARKS)}"
+    )
 
 
 def make_importable(*directories: Path) -> None:

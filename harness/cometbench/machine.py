@@ -1,7 +1,7 @@
 """The machine's fingerprint: stable hardware only, so that the same machine always lands in the same folder.
 
-Nothing here names its owner: no host name, serial, address, user name or path. Linux only; facts that the kernel does
-not give are left out.
+Nothing here names its owner: no host name, serial, address, user name or path. Linux only; facts that the
+kernel does not give are left out.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """A benchmark with several real writer processes on one shard.
 
-The processes are forked before any subject is open, each opens its own, and every measured value starts them through
-one barrier. The value is the time from the first start to the last end, so it covers `calls` appends of every
-process. Every wait is bounded: a process that dies or hangs fails the benchmark with its index named.
+The processes are forked before any subject is open, each opens its own, and every measured value starts them
+through one barrier. The value is the time from the first start to the last end, so it covers `calls` appends
+of every process. Every wait is bounded: a process that dies or hangs fails the benchmark with its index
+named.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ class ManyProcesses:
         writers: list[Appended] = self._gather()
         for worker in self._processes:
             worker.join(ANSWER_SECONDS_MAX)
-        subject = load_subject(self._benchmark.implementation)(self._directory, STREAM, self._benchmark.config)
+        subject = load_subject(self._benchmark.implementation)(
+            self._directory, STREAM, self._benchmark.config
+        )
         return verify(subject, writers)
 
     def _gather(self) -> list[Any]:
@@ -81,7 +84,9 @@ class ManyProcesses:
         for process, connection in enumerate(self._connections):
             try:
                 if not connection.poll(ANSWER_SECONDS_MAX):
-                    raise WriterLostError(f"writer process {process} did not answer within {ANSWER_SECONDS_MAX:.0f} s")
+                    raise WriterLostError(
+                        f"writer process {process} did not answer within {ANSWER_SECONDS_MAX:.0f} s"
+                    )
                 answer = connection.recv()
             except EOFError:
                 raise WriterLostError(f"writer process {process} ended without an answer") from None

@@ -33,7 +33,9 @@ class Writing:
         items = list(islice(self._items, calls))
         if self._durable:
             self.subject.settle()
-        self.subject.prepare(sum(map(len, items)) if self._benchmark.batch == 1 else sum(len(e) for i in items for e in i))
+        self.subject.prepare(
+            sum(map(len, items)) if self._benchmark.batch == 1 else sum(len(e) for i in items for e in i)
+        )
         return items
 
     def timed(self, items: list[Any]) -> Timed:

@@ -1,4 +1,7 @@
-"""Progress: a live bar on a terminal, plain lines without one. Estimates come from what workers took so far."""
+"""Progress: a live bar on a terminal, plain lines without one.
+
+Estimates come from what workers took so far.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ _PLAIN_INTERVAL_SECONDS = 10.0
 
 
 class RunProgress:
-    """Shows phases and the seconds left; used as a context manager by one run. Failures are printed at once."""
+    """Shows phases and the seconds left; used as a context manager by one run.
+
+    Failures are printed at once.
+    """
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -36,7 +42,9 @@ class RunProgress:
             self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.stop()
 
@@ -58,7 +66,9 @@ class RunProgress:
             self._bar.update(self._task, completed=done, left=left)
         elif monotonic() - self._plain_last >= _PLAIN_INTERVAL_SECONDS:
             self._plain_last = monotonic()
-            self.console.print(f"{self._clock()} {done}/{workers} workers{left and ', ' + left} (last: {name})")
+            self.console.print(
+                f"{self._clock()} {done}/{workers} workers{left and ', ' + left} (last: {name})"
+            )
 
     def say(self, message: str) -> None:
         """A line that stays."""

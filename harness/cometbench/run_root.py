@@ -1,7 +1,7 @@
 """The run root: one directory under the bench directory that holds every log of a run and dies with it.
 
-The manager owns it through a file lock, so that a root whose manager was killed is recognised and swept by the
-next run, and a root in use by another run is left alone.
+The manager owns it through a file lock, so that a root whose manager was killed is recognised and swept by
+the next run, and a root in use by another run is left alone.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class RunRoot:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
 

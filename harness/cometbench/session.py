@@ -1,4 +1,6 @@
-"""One run from start to end: machine, store, interleaved rounds, latency and system-call passes, claims, exit status.
+"""One run from start to end: machine, store, interleaved rounds, latency and system-call passes, claims.
+
+Exit status.
 
 The store is written as passes end; an interruption (Ctrl-C, SIGTERM) keeps what has finished and says so.
 """
@@ -30,8 +32,11 @@ from cometbench.syscalls import StraceMissingError, count_syscalls
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a run is asked for. `directory` is where logs are written, `results` the results tree; `search_path`
-    holds subjects that live outside the package."""
+    """What a run is asked for.
+
+    `directory` is where logs are written, `results` the results tree; `search_path` holds subjects that live
+    outside the package.
+    """
 
     profile: Profile
     directory: Path
@@ -52,7 +57,10 @@ class Finished:
 
 
 def run_experiments(experiments: Sequence[Experiment], settings: Settings, progress: RunProgress) -> Finished:
-    """Run everything the experiments ask for and store it. Raises UsageError when the bench directory is unusable."""
+    """Run everything the experiments ask for and store it.
+
+    Raises UsageError when the bench directory is unusable.
+    """
     with RunRoot(settings.directory) as root:
         progress.say(_introduction(experiments, settings))
         facts = environment.volatile_facts(root.path)
@@ -76,7 +84,12 @@ class _Session:
     """The passes of one run, in order, and what failed in them."""
 
     def __init__(
-        self, experiments: Sequence[Experiment], settings: Settings, progress: RunProgress, root: RunRoot, store: RunStore
+        self,
+        experiments: Sequence[Experiment],
+        settings: Settings,
+        progress: RunProgress,
+        root: RunRoot,
+        store: RunStore,
     ) -> None:
         self._experiments, self._settings, self._progress = experiments, settings, progress
         self._root, self._store = root, store
@@ -130,7 +143,9 @@ class _Session:
 
     def _latency(self, benchmark: Benchmark) -> None:
         settings = self._settings
-        measured = measure_latency(benchmark, settings.profile, self._root, settings.seed, settings.search_path)
+        measured = measure_latency(
+            benchmark, settings.profile, self._root, settings.seed, settings.search_path
+        )
         if measured.measurement.failure is None:
             self._store.add_latency(benchmark.name, np.asarray(measured.samples_ns))
         self._keep(measured.measurement)
@@ -138,7 +153,9 @@ class _Session:
     def _syscalls(self, benchmark: Benchmark) -> None:
         settings = self._settings
         try:
-            self._keep(count_syscalls(benchmark, settings.profile, self._root, settings.seed, settings.search_path))
+            self._keep(
+                count_syscalls(benchmark, settings.profile, self._root, settings.seed, settings.search_path)
+            )
         except StraceMissingError as reason:
             self._progress.say(f"not measured {benchmark.name}: {reason}")
             self._store.add_measurement(_uncounted(benchmark, str(reason)))
@@ -149,8 +166,9 @@ class _Session:
 def _introduction(experiments: Sequence[Experiment], settings: Settings) -> str:
     mount = environment.mount_of(settings.directory)
     where = f"{mount.file_system}{' (memory, not a disk)' if mount.is_memory else ''}"
-    asked = f"{sum(len(e.benchmarks) for e in experiments)} benchmarks of {', '.join(e.section for e in experiments)}"
-    return f"Profile {settings.profile.name}: {asked}; logs on {where}; seed {settings.seed}"
+    sections = ", ".join(experiment.section for experiment in experiments)
+    count = sum(len(experiment.benchmarks) for experiment in experiments)
+    return f"Profile {settings.profile.name}: {count} benchmarks of {sections}; logs on {where}; seed {settings.seed}"
 
 
 def _uncounted(benchmark: Benchmark, reason: str) -> Measurement:

@@ -1,6 +1,9 @@
-"""The process under strace: opens, warms up, appends between two marks, closes. `python -m cometbench.syscall_probe`
+"""The process under strace: opens, warms up, appends between two marks, closes.
 
-The marks are stat calls on paths that do not exist; they bracket the appending thread's system calls in the trace.
+`python -m cometbench.syscall_probe`
+
+The marks are stat calls on paths that do not exist; they bracket the appending thread's system calls in the
+trace.
 """
 
 from __future__ import annotations

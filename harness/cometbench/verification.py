@@ -1,7 +1,7 @@
 """Verification: what was read back against what was appended, exactly, entry by entry.
 
-A writer appends its pool over and over, so entry i of process p must equal pool[p][i % len(pool[p])]. Standard
-library only. The first difference ends the comparison and is named by stream and entry number.
+A writer appends its pool over and over, so entry i of process p must equal pool[p][i % len(pool[p])].
+Standard library only. The first difference ends the comparison and is named by stream and entry number.
 """
 
 from __future__ import annotations
@@ -86,13 +86,20 @@ def verify_bytes(stream: str, writer: Appended, chunks: Iterable[Chunk]) -> Find
                 if view[:size] != cycle[at : at + size]:
                     offset += next(i for i in range(size) if view[i] != cycle[at + i])
                     entry = _entry_at(offset, ends)
-                    return Finding("failed", writer.count, entry, f"stream {stream}: entry {entry} altered at byte {offset}")
+                    return Finding(
+                        "failed",
+                        writer.count,
+                        entry,
+                        f"stream {stream}: entry {entry} altered at byte {offset}",
+                    )
                 offset += size
                 view = view[size:]
     if offset == bytes_expected:
         return Finding("ok", writer.count, writer.count)
     entry = _entry_at(offset, ends)
-    detail = f"stream {stream}: {offset} bytes read, {bytes_expected} appended; first difference in entry {entry}"
+    detail = (
+        f"stream {stream}: {offset} bytes read, {bytes_expected} appended; first difference in entry {entry}"
+    )
     return Finding("failed", writer.count, entry, detail)
 
 
@@ -103,7 +110,9 @@ def _entry_at(offset: int, ends: list[int]) -> int:
 
 def _check_numbers(numbers: range, count: int, next_number: int | None) -> None:
     if len(numbers) != count:
-        raise _DifferenceError(f"entries {numbers.start} to {numbers.stop - 1}: {count} read back, {len(numbers)} numbers spanned")
+        raise _DifferenceError(
+            f"entries {numbers.start} to {numbers.stop - 1}: {count} read back, {len(numbers)} numbers spanned"
+        )
     if next_number is not None and numbers.start != next_number:
         raise _DifferenceError(f"entry {next_number} is missing: the log goes on at number {numbers.start}")
 
@@ -112,7 +121,9 @@ def _check_acknowledged(numbers: range, entries: list[bytes], acknowledged: dict
     for number in [number for number in acknowledged if number in numbers]:
         expected, found = acknowledged.pop(number), entries[number - numbers.start]
         if found != expected:
-            raise _DifferenceError(f"entry {number} was acknowledged as {_shown(expected)} and holds {_shown(found)}")
+            raise _DifferenceError(
+                f"entry {number} was acknowledged as {_shown(expected)} and holds {_shown(found)}"
+            )
 
 
 class _SingleWriter:
@@ -133,7 +144,9 @@ class _SingleWriter:
 
     def end(self, next_number: int) -> None:
         if self._found < self._writer.count:
-            raise _DifferenceError(f"entry {next_number} lost: {self._found} entries of {self._writer.count} in the log")
+            raise _DifferenceError(
+                f"entry {next_number} lost: {self._found} entries of {self._writer.count} in the log"
+            )
 
     def _name(self, number: int, index: int, found: bytes) -> str:
         pool = self._writer.pool
@@ -144,19 +157,26 @@ class _SingleWriter:
 
 
 class _ManyWriters:
-    """Several writers on one stream: any interleaving, but every writer's own entries in its own order, once each."""
+    """Several writers on one stream: any interleaving, but every writer's own entries in its own order.
+
+    Once each.
+    """
 
     def __init__(self, writers: list[Appended]) -> None:
         self._writers = writers
         self._next = [0] * len(writers)
-        self._places = {entry: (p, i) for p, writer in enumerate(writers) for i, entry in enumerate(writer.pool)}
+        self._places = {
+            entry: (p, i) for p, writer in enumerate(writers) for i, entry in enumerate(writer.pool)
+        }
 
     def chunk(self, numbers: range, entries: list[bytes]) -> None:
         places, following, sizes = self._places, self._next, [len(writer.pool) for writer in self._writers]
         for position, entry in enumerate(entries):
             place = places.get(entry)
             if place is None:
-                raise _DifferenceError(f"entry {numbers[position]} altered: no process appended {_shown(entry)}")
+                raise _DifferenceError(
+                    f"entry {numbers[position]} altered: no process appended {_shown(entry)}"
+                )
             process, index = place
             if index != following[process] % sizes[process]:
                 expected = self._writers[process].pool[following[process] % sizes[process]]

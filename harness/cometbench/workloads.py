@@ -27,7 +27,10 @@ MakeEntry = Callable[[int, random.Random], bytes]
 
 @dataclasses.dataclass(frozen=True)
 class Entropy:
-    """What a pool holds: mean entry size, order-0 entropy, and size after deflate level 6 over the size before."""
+    """What a pool holds: mean entry size, order-0 entropy.
+
+    And size after deflate level 6 over the size before.
+    """
 
     entry_bytes_mean: float
     bits_per_byte: float
@@ -62,7 +65,10 @@ def json_event(index: int, source: random.Random) -> bytes:
 
 
 def json_shared(index: int, source: random.Random) -> bytes:
-    """Multi-process mode: the guide's 44-byte line, 47 bytes here because every id has six digits and differs."""
+    """Multi-process mode: the guide's 44-byte line.
+
+    47 bytes here because every id has six digits and differs.
+    """
     del source
     return f'{{"level":"INFO","msg":"test entry","id":{100_000 + index:06d}}}'.encode()
 

@@ -1,4 +1,7 @@
-"""The C loop: copies the same bytes objects one by one into a populated map, and does only that (DESIGN.md, Speed)."""
+"""The C loop: copies the same bytes objects one by one into a populated map, and does only that (DESIGN.md.
+
+Speed).
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,10 @@ from cometbench.subjects.contract import Chunk, Subject
 
 
 class CLoop(Subject):
-    """Each measured value copies into a file of its own, allocated and populated outside the timed stretch, so that
-    the pages are as fresh as a new segment's and the loop never pays for a page fault."""
+    """Each measured value copies into a file of its own, allocated and populated outside the timed stretch.
+
+    So that the pages are as fresh as a new segment's and the loop never pays for a page fault.
+    """
 
     reads_back = "bytes"
 

@@ -1,9 +1,9 @@
 """The contract of a subject: a write path, a peer system, or a floor.
 
 A new peer is one file with one class. The worker calls, in this order: `open`, then for every measured value
-`prepare` and, for durable subjects, `settle` (both untimed), then `time_calls` (timed), then `close`, and at last
-`read_back`, which must show every entry that was appended. In a benchmark of several processes each process opens
-its own subject on the same directory, and only one process reads back.
+`prepare` and, for durable subjects, `settle` (both untimed), then `time_calls` (timed), then `close`, and at
+last `read_back`, which must show every entry that was appended. In a benchmark of several processes each
+process opens its own subject on the same directory, and only one process reads back.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ ReadsBack = Literal["entries", "bytes", "nothing"]
 
 
 class Chunk(NamedTuple):
-    """A run of consecutive entries as read back. `numbers` are their entry numbers, or None where there are none."""
+    """A run of consecutive entries as read back.
+
+    `numbers` are their entry numbers, or None where there are none.
+    """
 
     numbers: range | None
     entries: list[bytes]
@@ -34,7 +37,10 @@ class Timed(NamedTuple):
 
 
 class Subject(ABC):
-    """Base of all subjects. `reads_back` says what `read_back` yields: entries, one undivided byte string, nothing."""
+    """Base of all subjects.
+
+    `reads_back` says what `read_back` yields: entries, one undivided byte string, nothing.
+    """
 
     reads_back: ClassVar[ReadsBack] = "entries"
 
@@ -55,7 +61,10 @@ class Subject(ABC):
         """
 
     def time_calls(self, items: list[Any], batch: int) -> Timed:
-        """Append each of `items`, one call each, and time the loop. Override where the loop itself must differ."""
+        """Append each of `items`, one call each, and time the loop.
+
+        Override where the loop itself must differ.
+        """
         append, result = self.append_call(batch), None
         started = perf_counter()
         for item in items:
@@ -77,6 +86,8 @@ class Subject(ABC):
         """Release everything; what was appended stays."""
 
     def read_back(self) -> Iterator[Chunk]:
-        """After `close`: all entries in order, through a fresh handle. "bytes" subjects yield their bytes as one
-        entry per part."""
+        """After `close`: all entries in order, through a fresh handle.
+
+        "bytes" subjects yield their bytes as one entry per part.
+        """
         return iter(())

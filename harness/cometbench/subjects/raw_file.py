@@ -1,4 +1,7 @@
-"""Raw file: length-prefixed frames handed to write(2), the least a durable-on-crash log can do (CLAIMS.md A4)."""
+"""Raw file: length-prefixed frames handed to write(2).
+
+The least a durable-on-crash log can do (CLAIMS.md A4).
+"""
 
 from __future__ import annotations
 
