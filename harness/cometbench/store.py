@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
+from cometbench.errors import CometbenchError
 from cometbench.model import ClaimResult, Fact, Machine, Measurement, Profile, Run
 
 _R = TypeVar("_R", Run, Machine)
@@ -36,7 +37,7 @@ PRIVATE_METADATA = frozenset(
 )
 
 
-class ResultsError(Exception):
+class ResultsError(CometbenchError):
     """A results file is missing, unreadable or does not follow the model; the message names the file."""
 
 

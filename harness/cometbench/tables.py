@@ -14,12 +14,12 @@ from cometbench.units import DASH, format_interval, format_measured, format_ns, 
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 BATCHES = (("Q1", 1), ("Q10", 10), ("Q100", 100), ("Q1000", 1000), ("Q10K", 10000))
-SINGLE_READINGS = (("buffered", "1 process, buffered"), ("mmap", "1 process, mmap"))
+SINGLE_READINGS = (("buffered", "buffered"), ("mmap", "mmap"))
 MULTI_READINGS = (
-    ("one_writer", "multi-process mode, 1 writer"),
-    ("processes2", "2 processes, one shard"),
-    ("processes4", "4 processes, one shard"),
-    ("processes8", "8 processes, one shard"),
+    ("one_writer", "mmap, 1 writer"),
+    ("processes2", "mmap, 2 writers"),
+    ("processes4", "mmap, 4 writers"),
+    ("processes8", "mmap, 8 writers"),
 )
 GENERATIONS = (("buffered", None), ("sync", "G1"), ("async", "G2"), ("mmap", "G3"))
 DURABILITY_TEXT = {
@@ -73,7 +73,8 @@ def table_q(run: Run) -> Table:
         "q", "Q. Batch sizes: time of one append call",
         ["batch", "reading", "guide", "measured", "95 % interval", "guide entries/s", "entries/s", "x floor", "verdict"],
         rows,
-        "Times are per append call as one process sees it; entries/s are of all writers together. "
+        "Buffered and mmap rows are the single-process column; writer rows are multi-process mode, N real processes on one "
+        "shard. Times are per append call as one process sees it; entries/s are of all writers together. "
         "x floor: multiple of the least this machine charges for such a call (see the floors).",
         8,
     )  # fmt: skip
@@ -157,7 +158,9 @@ def table_floors(run: Run) -> Table:
             floor.file_system or DASH,
             str(len(floor.samples)),
         ])  # fmt: skip
-    return Table("floors", "Machine floors", ["primitive", "measured", "95 % interval", "file system", "n"], rows)
+    return Table(
+        "floors", "Machine floors", ["primitive", "measured", "95 % interval", "file system", "n"], rows
+    )
 
 
 def table_noise(run: Run) -> Table:
@@ -178,7 +181,11 @@ def table_noise(run: Run) -> Table:
         rows.append([measurement.name, format_value(middle, measurement.unit), f"{spread:.0%}",
                      str(len(medians)), checked])  # fmt: skip
     floor = noise_floor(run)
-    note = "no A/A control in this run" if floor is None else f"A/A control: intervals reach {floor:.1%} from equality"
+    note = (
+        "no A/A control in this run"
+        if floor is None
+        else f"A/A control: intervals reach {floor:.1%} from equality"
+    )
     return Table("noise", "Every measurement, its spread between workers, and what reading back its log showed",
                  ["measurement", "median", "spread", "n", "log read back"], rows, note + ".")  # fmt: skip
 
@@ -187,7 +194,9 @@ def table_claims(claims: list[ClaimResult], key: str, title: str) -> Table:
     """Any list of claim results with the reason of each verdict."""
     rows = [[claim.id, claim.title, claim.guide, format_measured(claim), format_interval(claim), claim.verdict,
              claim.reason] for claim in claims]  # fmt: skip
-    return Table(key, title, ["claim", "what", "guide", "measured", "95 % interval", "verdict", "why"], rows, "", 5)
+    return Table(
+        key, title, ["claim", "what", "guide", "measured", "95 % interval", "verdict", "why"], rows, "", 5
+    )
 
 
 def _estimate(measurement: Measurement | None, seed: int) -> stats.Estimate | None:
