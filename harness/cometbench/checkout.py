@@ -23,7 +23,6 @@ def find_checkout(start: Path | None = None) -> Path:
     raise CheckoutNotFound(f"no checkout at or above {', '.join(map(str, starts))}: none holds {' and '.join(_MARKS)}")
 
 
-def make_importable(checkout: Path) -> None:
-    """Let `import experiments` find the checkout's experiments."""
-    if str(checkout) not in sys.path:
-        sys.path.insert(0, str(checkout))
+def make_importable(*directories: Path) -> None:
+    """Let `import` find the checkout's experiments package, or modules of a user's own."""
+    sys.path[:0] = [str(directory) for directory in directories if str(directory) not in sys.path]

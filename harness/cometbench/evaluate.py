@@ -126,7 +126,7 @@ def _semantic_result(
     else:
         trials = int(float(measurement.extra.get("appends", 0)))
         violations = stats.median_of_worker_medians(measurement.samples) * trials
-    judgement = verdicts.judge_semantic(violations, trials)
+    judgement = verdicts.judge_semantic(violations, trials, check.tolerance)
     measured = (
         violations if check.violations == "missing_entries" else violations / trials if trials else None
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cometbench.benchmark import Benchmark
 from cometbench.checkout import make_importable
-from cometbench.errors import unknown
+from cometbench.errors import UsageError, unknown
 from cometbench.model import Run
 
 
@@ -33,14 +33,22 @@ class Experiment:
     syscalls: tuple[Benchmark, ...] = ()
 
 
-def load_experiments(checkout: Path) -> dict[str, Experiment]:
-    """All experiments of the checkout by section, floors first, then by module name."""
-    make_importable(checkout)
+def load_experiments(checkout: Path, extra: Sequence[Path] = ()) -> dict[str, Experiment]:
+    """All experiments by section, floors first: the checkout's, then those of the modules in the `extra` directories.
+
+    Raises UsageError when a section is defined twice.
+    """
+    make_importable(checkout, *extra)
     package = importlib.import_module("experiments")
-    modules = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
-    found = [getattr(importlib.import_module(f"experiments.{name}"), "EXPERIMENT", None) for name in modules]
-    experiments = [item for item in found if isinstance(item, Experiment)]
-    return {item.section: item for item in sorted(experiments, key=lambda item: item.section != "floors")}
+    modules = [f"experiments.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
+    modules += [module.name for module in pkgutil.iter_modules([str(directory) for directory in extra])]
+    found: dict[str, Experiment] = {}
+    for name in modules:
+        experiment = getattr(importlib.import_module(name), "EXPERIMENT", None)
+        if isinstance(experiment, Experiment):
+            if found.setdefault(experiment.section, experiment) is not experiment:
+                raise UsageError(f"section {experiment.section!r} of {name} exists already")
+    return dict(sorted(found.items(), key=lambda item: item[0] != "floors"))
 
 
 def choose(experiments: dict[str, Experiment], sections: Sequence[str]) -> list[Experiment]:

@@ -52,7 +52,7 @@ def run_module(module: str, arguments: Sequence[str], limit_seconds: float, pref
 
 
 def _end_session(process: subprocess.Popen[str]) -> None:
-    """Kill whatever is left of the session; its leader is ours and not yet reaped, or its group is already empty."""
+    """Kill what is left of the session: the leader where it was given up on, and writer processes it left behind."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:

@@ -52,6 +52,7 @@ class Check(Record):
     published: str | None = None
     equation: Equation | None = None
     violations: Literal["missing_entries", "value"] = "value"
+    tolerance: float = Field(default=0.0, ge=0.0, description="violations per operation that count as none")
     not_measured: str | None = None
 
     @model_validator(mode="after")

@@ -101,12 +101,15 @@ def judge_absolute(estimate: Estimate, guide_value: float, better: Better) -> Ju
     return Judgement("reproduced", f"within a factor of {FACTOR:g} of the guide, or better")
 
 
-def judge_semantic(violations: float, trials: int) -> Judgement:
-    """Judge a promise by its violations out of `trials` checked operations."""
+def judge_semantic(violations: float, trials: int, tolerance: float = 0.0) -> Judgement:
+    """Judge a promise by its violations out of `trials` checked operations; up to `tolerance` of them count as none."""
     if trials <= 0:
         return Judgement("inconclusive", "nothing was checked")
+    seen = f"{violations:,.0f} in {trials:,} checked operations"
+    if violations > tolerance * trials:
+        return Judgement("not reproduced", f"violations: {seen}")
     if violations > 0:
-        return Judgement("not reproduced", f"{violations:,g} violations in {trials:,} checked operations")
+        return Judgement("reproduced", f"violations: {seen}, fewer than the {tolerance:g} per operation that count as none")
     return Judgement("reproduced", f"no violation in {trials:,} checked operations")
 
 

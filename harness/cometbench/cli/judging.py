@@ -25,6 +25,12 @@ RUN_PATH = click.Path(exists=True, file_okay=False, path_type=Path)
 EXIT_DIFFERS = 1
 
 
+def register(group: click.Group) -> None:
+    """Add this module's commands."""
+    for command in (claims_command, report_command, validate_command, readme_numbers_command, guide_numbers_command):
+        group.add_command(command)
+
+
 @click.command("claims")
 @click.argument("run_directory", metavar="[RUN]", type=RUN_PATH, required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
@@ -97,15 +103,6 @@ def readme_numbers_command(run_directory: Path, check: bool, readme: Path | None
 def guide_numbers_command(results: Path | None) -> None:
     """Write the guide's own numbers as a machine under results/, from the claim registry."""
     click.echo(str(write_guide(results or find_checkout() / "results")))
-
-
-COMMANDS: tuple[click.Command, ...] = (
-    claims_command,
-    report_command,
-    validate_command,
-    readme_numbers_command,
-    guide_numbers_command,
-)
 
 
 def _registry_rows() -> list[dict[str, Any]]:
