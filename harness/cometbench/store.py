@@ -150,6 +150,7 @@ class RunStore:
 
     def attach_pyperf(self, suite: PyperfSuite) -> None:
         """Store the raw pyperf suite, scrubbed of private metadata, as pyperf.json.gz (replaces an earlier one)."""
+        self._require_open()
         buffer = io.StringIO()
         suite.dump(buffer)
         document = scrub_pyperf(json.loads(buffer.getvalue()))
@@ -158,6 +159,7 @@ class RunStore:
 
     def add_latency(self, key: str, samples_ns: npt.ArrayLike) -> None:
         """Store raw per-operation samples (any shape) under `key` in latency.npz. Raises ResultsError when taken."""
+        self._require_open()
         if key in self._latency:
             raise ResultsError(f"latency samples {key} are stored already in {self.path.name}")
         self._latency[key] = np.asarray(samples_ns)

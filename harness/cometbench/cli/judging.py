@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import click
 
 from cometbench.checkout import find_checkout
 from cometbench.console import make_console, print_run, print_table
+from cometbench.errors import CometbenchError
 from cometbench.evaluate import result_ids
 from cometbench.experiment import load_experiments
 from cometbench.guide import write_guide
@@ -23,17 +26,38 @@ from cometbench.validate import validate_tree
 
 RUN_PATH = click.Path(exists=True, file_okay=False, path_type=Path)
 EXIT_DIFFERS = 1
+Params = ParamSpec("Params")
 
 
 def register(group: click.Group) -> None:
     """Add this module's commands."""
-    for command in (claims_command, report_command, validate_command, readme_numbers_command, guide_numbers_command):
+    for command in (
+        claims_command,
+        report_command,
+        validate_command,
+        readme_numbers_command,
+        guide_numbers_command,
+    ):
         group.add_command(command)
+
+
+def says_errors(command: Callable[Params, None]) -> Callable[Params, None]:
+    """Turn the harness's own errors into one line on stderr and exit code 1."""
+
+    @functools.wraps(command)
+    def guarded(*args: Params.args, **kwargs: Params.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except CometbenchError as error:
+            raise click.ClickException(str(error)) from error
+
+    return guarded
 
 
 @click.command("claims")
 @click.argument("run_directory", metavar="[RUN]", type=RUN_PATH, required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@says_errors
 def claims_command(run_directory: Path | None, as_json: bool) -> None:
     """List every claim of the guide; with RUN, with the verdicts of that run."""
     if run_directory is not None:
@@ -58,6 +82,7 @@ def claims_command(run_directory: Path | None, as_json: bool) -> None:
 @click.command("report")
 @click.argument("run_directory", metavar="RUN", type=RUN_PATH)
 @click.option("--quiet", is_flag=True, help="Write the files, print no tables.")
+@says_errors
 def report_command(run_directory: Path, quiet: bool) -> None:
     """Render report.md, report.html and the figures of a stored RUN again, and print its tables."""
     written = write_report(run_directory, load_experiments(find_checkout()))
@@ -69,6 +94,7 @@ def report_command(run_directory: Path, quiet: bool) -> None:
 
 @click.command("validate")
 @click.argument("results", type=RUN_PATH, required=False)
+@says_errors
 def validate_command(results: Path | None) -> None:
     """Check every file under RESULTS (the checkout's results/ by default); exit code 1 when something is wrong."""
     problems = validate_tree(results or find_checkout() / "results")
@@ -83,6 +109,7 @@ def validate_command(results: Path | None) -> None:
 @click.argument("run_directory", metavar="RUN", type=RUN_PATH)
 @click.option("--check", is_flag=True, help="Write nothing; exit code 1 when README.md differs from the run.")
 @click.option("--readme", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Another file.")
+@says_errors
 def readme_numbers_command(run_directory: Path, check: bool, readme: Path | None) -> None:
     """Write the numbers of a committed RUN into README.md, between its two markers."""
     target = readme or find_checkout() / "README.md"
@@ -100,6 +127,7 @@ def readme_numbers_command(run_directory: Path, check: bool, readme: Path | None
 
 @click.command("guide-numbers")
 @click.option("--results", type=click.Path(file_okay=False, path_type=Path), help="Another results folder.")
+@says_errors
 def guide_numbers_command(results: Path | None) -> None:
     """Write the guide's own numbers as a machine under results/, from the claim registry."""
     click.echo(str(write_guide(results or find_checkout() / "results")))
