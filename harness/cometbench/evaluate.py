@@ -185,7 +185,7 @@ def _result(
         guide_value=check.guide_value,
         unit=check.unit,
         measured=estimate.value if estimate else None,
-        interval=(estimate.low, estimate.high) if estimate else None,
+        interval=(estimate.low, estimate.high) if estimate and estimate.workers > 1 else None,
         workers=estimate.workers if estimate else 0,
         verdict=judgement.verdict,
         reason=judgement.reason,

@@ -55,7 +55,7 @@ def table_q(run: Run) -> Table:
             for reading, label in readings:
                 time = run.claim(f"{claim_id}.{check}.{reading}")
                 rate = run.claim(f"{claim_id}.{check}_rate.{reading}")
-                if time is not None and rate is not None:
+                if time is not None and rate is not None and _has(run, "Q"):
                     rows.append(
                         [
                             f"{batch:,}",
@@ -95,7 +95,7 @@ def table_q_gains(run: Run) -> Table:
 def table_g(run: Run) -> Table:
     """Section G: one row per write path with latency, ratio to the single-process path, percentiles and syscalls."""
     rows = []
-    for path, claim_id in GENERATIONS:
+    for path, claim_id in GENERATIONS if _has(run, "G") else ():
         measurement = run.find(f"G.{path}.batch1")
         latency = run.claim(f"{claim_id}.latency.{path}") if claim_id else None
         ratio = run.claim(f"{claim_id}.slowdown.buffered") if claim_id else None
@@ -104,7 +104,7 @@ def table_g(run: Run) -> Table:
             f"{claim_id} {path}" if claim_id else path,
             latency.guide if latency else "1.7 µs",
             format_ns(estimate.value) if estimate else DASH,
-            format_range(estimate.low, estimate.high, "ns") if estimate else DASH,
+            _range(estimate, "ns"),
             ratio.guide if ratio else "1x",
             format_measured(ratio) if ratio else "1x",
             format_interval(ratio) if ratio else DASH,
@@ -132,13 +132,13 @@ def table_g(run: Run) -> Table:
 def table_goals(run: Run) -> Table:
     """The project's own goals with bound, measured and verdict."""
     rows = []
-    for result in evaluate_goals(run):
+    for result in evaluate_goals(run) if _has(run, "goal") else ():
         estimate = result.estimate
         rows.append([
             result.goal.title,
             f"<= {format_value(result.goal.bound, result.unit)}",
             format_value(estimate.value, result.unit) if estimate else DASH,
-            format_range(estimate.low, estimate.high, result.unit) if estimate else DASH,
+            _range(estimate, result.unit),
             result.verdict,
             result.reason,
         ])  # fmt: skip
@@ -154,7 +154,7 @@ def table_floors(run: Run) -> Table:
         rows.append([
             floor.name.removeprefix("floor.").replace("_", " "),
             format_value(estimate.value, floor.unit) if estimate else DASH,
-            format_range(estimate.low, estimate.high, floor.unit) if estimate else floor.failure or DASH,
+            _range(estimate, floor.unit) if estimate else floor.failure or DASH,
             floor.file_system or DASH,
             str(len(floor.samples)),
         ])  # fmt: skip
@@ -199,10 +199,20 @@ def table_claims(claims: list[ClaimResult], key: str, title: str) -> Table:
     )
 
 
+def _has(run: Run, experiment: str) -> bool:
+    """Whether the run holds anything of an experiment; a table of dashes says nothing."""
+    return any(measurement.experiment == experiment for measurement in run.measurements)
+
+
 def _estimate(measurement: Measurement | None, seed: int) -> stats.Estimate | None:
     if measurement is None or not measurement.samples:
         return None
     return stats.estimate(measurement.samples, seed)
+
+
+def _range(estimate: stats.Estimate | None, unit: str) -> str:
+    """The interval; one worker has none."""
+    return DASH if estimate is None or estimate.workers < 2 else format_range(estimate.low, estimate.high, unit)
 
 
 def _percentiles(run: Run, path: str) -> list[str]:

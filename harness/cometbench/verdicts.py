@@ -90,8 +90,8 @@ def judge_absolute(estimate: Estimate, guide_value: float, better: Better) -> Ju
     few = f"{_workers(estimate)}, {MINIMUM_WORKERS} are needed"
     if worse:
         if not enough:
-            return Judgement("inconclusive", f"{few}; all are worse than {FACTOR:g}x the guide")
-        return Judgement("not reproduced", f"the whole interval is worse than {FACTOR:g}x the guide")
+            return Judgement("inconclusive", f"{few}; all miss the guide by more than {FACTOR:g}x")
+        return Judgement("not reproduced", f"the whole interval misses the guide by more than {FACTOR:g}x")
     if straddles_worse:
         return Judgement("inconclusive", f"the interval reaches past a factor of {FACTOR:g} on the bad side")
     if not enough:
