@@ -59,14 +59,24 @@ def _evaluate_check(
 
 
 def _evaluate_reading(
-    run: Run, section: Section, claim: Claim, check: Check, result_id: str, names: list[str], noise: float | None
+    run: Run,
+    section: Section,
+    claim: Claim,
+    check: Check,
+    result_id: str,
+    names: list[str],
+    noise: float | None,
 ) -> ClaimResult:
     found: list[Measurement] = []
     for name in names:
         measurement = run.find(name)
         if measurement is None:
-            return _result(section, claim, check, result_id, _missing(f"{name} is not part of this run"), names=names)
-        read_back = check.violations == "missing_entries" and measurement.verification.status != "not_applicable"
+            return _result(
+                section, claim, check, result_id, _missing(f"{name} is not part of this run"), names=names
+            )
+        read_back = (
+            check.violations == "missing_entries" and measurement.verification.status != "not_applicable"
+        )
         if measurement.failure is not None and not read_back:
             reason = _missing(f"{name} failed: {measurement.failure}")
             return _result(section, claim, check, result_id, reason, names=names)
@@ -116,8 +126,10 @@ def _semantic_result(
     else:
         trials = int(float(measurement.extra.get("appends", 0)))
         violations = stats.median_of_worker_medians(measurement.samples) * trials
-    judgement = verdicts.judge_semantic(violations, trials)
-    measured = violations if check.violations == "missing_entries" else violations / trials if trials else None
+    judgement = verdicts.judge_semantic(violations, trials, check.tolerance)
+    measured = (
+        violations if check.violations == "missing_entries" else violations / trials if trials else None
+    )
     result = _result(section, claim, check, result_id, judgement, names=[measurement.name])
     return result.model_copy(update={"measured": measured, "workers": len(measurement.samples)})
 
@@ -173,7 +185,7 @@ def _result(
         guide_value=check.guide_value,
         unit=check.unit,
         measured=estimate.value if estimate else None,
-        interval=(estimate.low, estimate.high) if estimate else None,
+        interval=(estimate.low, estimate.high) if estimate and estimate.workers > 1 else None,
         workers=estimate.workers if estimate else 0,
         verdict=judgement.verdict,
         reason=judgement.reason,

@@ -87,7 +87,9 @@ def to_svg(figure: Canvas, description: str) -> str:
     """The figure as an `<svg>` element whose colours are CSS variables and which scales with its container."""
     with rc_context(_STYLE):
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        figure.savefig(
+            buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

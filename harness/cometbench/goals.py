@@ -84,7 +84,9 @@ def _evaluate(run: Run, goal: Goal) -> GoalResult:
     bandwidth = floor_value(run, "floor.memcpy_hot")
     if goal.comparison == "per_entry" and (bandwidth is None or bandwidth < GOAL_BANDWIDTH):
         here = "is not part of this run" if bandwidth is None else f"is {format_value(bandwidth, 'bytes/s')}"
-        return GoalResult(goal, unit, estimate, "inconclusive", f"the goal is for 8 GB/s; floor.memcpy_hot {here}")
+        return GoalResult(
+            goal, unit, estimate, "inconclusive", f"the goal is for 8 GB/s; floor.memcpy_hot {here}"
+        )
     verdict, reason = _judge(estimate, goal.bound)
     return GoalResult(goal, unit, estimate, verdict, reason)
 

@@ -53,7 +53,9 @@ def guide_run() -> Run:
             if check.published is not None
         ],
     )
-    published = {f"{claim.id}.{check.id}": check.guide_value for _, claim in all_claims() for check in claim.check}
+    published = {
+        f"{claim.id}.{check.id}": check.guide_value for _, claim in all_claims() for check in claim.check
+    }
     claims = [_without_verdict(result, published) for result in evaluate_claims(bare)]
     return bare.model_copy(update={"claims": claims})
 

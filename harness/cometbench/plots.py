@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from cometbench import stats
-from cometbench.figure import INK, MUTED, PAPER, SERIES, Figure, axes, canvas, to_csv, to_svg
+from cometbench.figure import INK, MUTED, SERIES, Figure, axes, canvas, to_csv, to_svg
 from cometbench.guide import guide_run
 from cometbench.model import Run
 from cometbench.stats import Estimate
@@ -32,7 +32,20 @@ class Curve(NamedTuple):
     marker: str
 
 
-SINGLE = (Curve("buffered", "buffered.processes1", SERIES[0], "o"), Curve("mmap", "mmap.processes1", SERIES[1], "s"))
+class Generation(NamedTuple):
+    """One write path's latency, its ratio to the single-process path (None for that path) and the guide's time."""
+
+    path: str
+    estimate: Estimate
+    ratio: Estimate | None
+    guide_ns: float
+    survives: str
+
+
+SINGLE = (
+    Curve("buffered", "buffered.processes1", SERIES[0], "o"),
+    Curve("mmap", "mmap.processes1", SERIES[1], "s"),
+)
 MULTI = (
     Curve("1 writer", "mmap.one_writer", SERIES[1], "s"),
     Curve("2 processes", "mmap.processes2", SERIES[2], "^"),
@@ -59,7 +72,11 @@ def batch_curve(run: Run) -> Figure | None:
     rows: list[list[str | float | int | None]] = []
     workers: list[int] = []
     for index, (title, curves, guide_suffix) in enumerate(
-        (("one process", SINGLE, "buffered.processes1"), ("many processes on one shard", MULTI, "mmap.one_writer")), 1
+        (
+            ("one process", SINGLE, "buffered.processes1"),
+            ("many processes on one shard", MULTI, "mmap.one_writer"),
+        ),
+        1,
     ):
         panel = axes(figure, 2, 1, index)
         labels: list[tuple[float, str, str]] = []
@@ -114,7 +131,7 @@ def multi_single_ratio(run: Run) -> Figure | None:
     rows += [["multi over single", "guide", batch, ratio, None, None, None] for batch, ratio in published]
     panel.axhline(1.0, color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)))
     panel.set_yscale("log")
-    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{significant(value)}x"))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
     panel.yaxis.set_minor_locator(NullLocator())
     panel.set_ylabel("mmap in multi-process use / buffered in one")
     _batch_axis(panel, "entries per append call")
@@ -131,54 +148,66 @@ def multi_single_ratio(run: Run) -> Figure | None:
 
 def generations(run: Run) -> Figure | None:
     """Latency of one append on each write path, log scale, with the paired ratio to the single-process path."""
-    found: list[tuple[str, Estimate, Estimate | None]] = []
-    for path in GENERATION_LABELS:
-        estimate = _estimate(run, f"G.{path}.batch1")
-        if estimate is not None:
-            found.append((path, estimate, _ratio(run, f"G.{path}.batch1", "G.buffered.batch1", "append")))
+    found = [bar for path in GENERATION_LABELS if (bar := _generation(run, path)) is not None]
     if not found:
         return None
-    published = guide_run()
     figure = canvas(5.4, 0.55 + 0.62 * len(found))
     panel = axes(figure, 1, 1, 1)
-    rows: list[list[str | float | int | None]] = []
-    for position, (path, estimate, ratio) in enumerate(found):
-        guide_name = "Q.batch1.buffered.processes1" if path == "buffered" else f"G.{path}.batch1"
-        guide = published.find(guide_name)
-        guide_ns = guide.samples[0].values[0] if guide is not None else None
-        error = [[max(0.0, estimate.value - estimate.low)], [max(0.0, estimate.high - estimate.value)]]
-        panel.errorbar([estimate.value], [position], xerr=error, fmt="o", color=SERIES[0], capsize=3, markersize=6)
-        if guide_ns is not None:
-            panel.plot([guide_ns], [position], "o", markerfacecolor=PAPER, markeredgecolor=INK, markersize=7, zorder=2)
-        text = format_ns(estimate.value)
-        if ratio is not None and path != "buffered":
-            text += f"  ({significant(ratio.value)}x buffered)"
-        panel.annotate(text, (estimate.value, position), (0, 8), textcoords="offset points", ha="center", fontsize=8.5)
-        rows.append([path, estimate.value, estimate.low, estimate.high, estimate.workers, guide_ns,
-                     ratio.value if ratio else None])  # fmt: skip
+    edges = [edge for bar in found for edge in (bar.estimate.low, bar.estimate.high, bar.guide_ns)]
+    left, right = min(edges) / 4, max(edges) * 4
+    for position, bar in enumerate(found):
+        _draw_generation(panel, position, bar, labelled_right=bar.estimate.value**2 < left * right)
     panel.set_xscale("log")
+    panel.set_xlim(left, right)
     panel.set_ylim(len(found) - 0.5, -0.7)
-    low = min([estimate.low for _, estimate, _ in found] + [1700.0])
-    high = max([estimate.high for _, estimate, _ in found] + [7.6e6])
-    panel.set_xlim(low / 8, high * 6)
-    panel.set_yticks(range(len(found)), [GENERATION_LABELS[path] for path, _, _ in found])
+    panel.set_yticks(range(len(found)), [GENERATION_LABELS[bar.path] for bar in found])
     panel.grid(False, axis="y")
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short_ns(value)))
     panel.xaxis.set_minor_locator(NullLocator())
     panel.set_xlabel("time of one append")
-    survives = "; ".join(
-        f"{path} outlives a {DURABILITY_TEXT[m.durability]}"
-        for path, _, _ in found
-        if (m := run.find(f"G.{path}.batch1")) is not None and m.durability.startswith("survives")
-    )
+    survives = "; ".join(f"{bar.path}: {bar.survives}" for bar in found)
     description = "Time of one append on each write path, log scale, guide beside measured"
     caption = (
-        f"Filled: measured, bars are 95 % intervals ({_n([e.workers for _, e, _ in found])}); hollow: the guide."
-        f" The paths promise different things: {survives}. {_where(run, 'G')}"
+        f"Filled: measured, bars are 95 % intervals ({_n([bar.estimate.workers for bar in found])}); hollow: the guide."
+        f" The paths promise different things; an acknowledged entry survives: {survives}. {_where(run, 'G')}"
     )
     columns = ["path", "ns_per_append", "low", "high", "workers", "guide_ns", "ratio_to_buffered"]
+    rows: list[list[str | float | int | None]] = [
+        [bar.path, bar.estimate.value, bar.estimate.low, bar.estimate.high, bar.estimate.workers, bar.guide_ns,
+         bar.ratio.value if bar.ratio else None]
+        for bar in found
+    ]  # fmt: skip
     return Figure("generations", "Write-path generations", to_svg(figure, description), to_csv(columns, rows), caption,
                   description)  # fmt: skip
+
+
+def _generation(run: Run, path: str) -> Generation | None:
+    name = f"G.{path}.batch1"
+    measurement = run.find(name)
+    if measurement is None or not measurement.samples:
+        return None
+    guide = guide_run().find("Q.batch1.buffered.processes1" if path == "buffered" else name)
+    assert guide is not None, "the guide publishes every generation"
+    ratio = None if path == "buffered" else _ratio(run, name, "G.buffered.batch1", "append")
+    estimate = stats.estimate(samples_per(measurement, "append"), run.seed)
+    return Generation(
+        path, estimate, ratio, guide.samples[0].values[0], DURABILITY_TEXT[measurement.durability]
+    )
+
+
+def _draw_generation(panel: Axes, position: int, bar: Generation, *, labelled_right: bool) -> None:
+    estimate = bar.estimate
+    error = [[max(0.0, estimate.value - estimate.low)], [max(0.0, estimate.high - estimate.value)]]
+    panel.plot([bar.guide_ns], [position], "o", markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.2,
+               markersize=8)  # fmt: skip
+    panel.errorbar(
+        [estimate.value], [position], xerr=error, fmt="o", color=SERIES[0], capsize=3, markersize=5
+    )
+    text = format_ns(estimate.value)
+    if bar.ratio is not None:
+        text += f" ({significant(bar.ratio.value)}x buffered)"
+    panel.annotate(text, (estimate.value, position), (-3 if labelled_right else 3, 8), textcoords="offset points",
+                   ha="left" if labelled_right else "right", fontsize=8.5, color=INK)  # fmt: skip
 
 
 def _per_entry(run: Run, suffix: str) -> list[Point]:
@@ -191,7 +220,9 @@ def _per_entry(run: Run, suffix: str) -> list[Point]:
 
 
 def _paired(run: Run, numerator: str, denominator: str) -> list[Point]:
-    ratios = ((b, _ratio(run, f"Q.batch{b}.{numerator}", f"Q.batch{b}.{denominator}", "append")) for b in BATCHES)
+    ratios = (
+        (b, _ratio(run, f"Q.batch{b}.{numerator}", f"Q.batch{b}.{denominator}", "append")) for b in BATCHES
+    )
     return [(batch, ratio) for batch, ratio in ratios if ratio is not None]
 
 
@@ -203,13 +234,6 @@ def _ratio(run: Run, numerator: str, denominator: str, per: Any) -> Estimate | N
         return stats.paired_ratio(samples_per(first, per), samples_per(second, per), run.seed)
     except (NotViewable, ValueError):
         return None
-
-
-def _estimate(run: Run, name: str) -> Estimate | None:
-    measurement = run.find(name)
-    if measurement is None or not measurement.samples:
-        return None
-    return stats.estimate(samples_per(measurement, "append"), run.seed)
 
 
 def _published_per_entry(suffix: str) -> list[tuple[int, float]]:
@@ -229,7 +253,9 @@ def _draw(panel: Axes, points: Sequence[Point], curve: Curve) -> None:
 
 
 def _draw_hollow(panel: Axes, batches: list[int], values: list[float]) -> None:
-    panel.plot(batches, values, "o", markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.2, markersize=7)
+    panel.plot(
+        batches, values, "o", markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.2, markersize=7
+    )
 
 
 def _batch_axis(panel: Axes, label: str) -> None:
@@ -264,7 +290,9 @@ def _direct_labels(panel: Axes, labels: list[tuple[float, str, str]]) -> None:
         heights.append(height if not heights else max(height, heights[-1] + LABEL_GAP))
     shift = max(0.0, heights[-1] - 1.0)
     for height, (_, text, color) in zip(heights, placed, strict=True):
-        panel.text(1.02, height - shift, text, color=color, transform=panel.transAxes, va="center", fontsize=8.5)
+        panel.text(
+            1.02, height - shift, text, color=color, transform=panel.transAxes, va="center", fontsize=8.5
+        )
 
 
 def _csv_rows(panel: str, label: str, points: Sequence[Point]) -> list[list[str | float | int | None]]:
@@ -277,5 +305,7 @@ def _n(counts: Sequence[int]) -> str:
 
 
 def _where(run: Run, experiment: str) -> str:
-    systems = sorted({m.file_system for m in run.measurements if m.experiment == experiment and m.file_system})
+    systems = sorted(
+        {m.file_system for m in run.measurements if m.experiment == experiment and m.file_system}
+    )
     return f"File system: {', '.join(systems)}." if systems else ""

@@ -27,7 +27,9 @@ class Equation(Record):
 
     operation: Literal["divide", "multiply", "at_most"]
     operands: list[float] = Field(min_length=1)
-    rounding: list[float] = Field(default_factory=list, description="half a unit of each operand's last digit")
+    rounding: list[float] = Field(
+        default_factory=list, description="half a unit of each operand's last digit"
+    )
     text: str
 
 
@@ -50,6 +52,7 @@ class Check(Record):
     published: str | None = None
     equation: Equation | None = None
     violations: Literal["missing_entries", "value"] = "value"
+    tolerance: float = Field(default=0.0, ge=0.0, description="violations per operation that count as none")
     not_measured: str | None = None
 
     @model_validator(mode="after")
@@ -95,7 +98,9 @@ class Section(Record):
             for check in claim.check:
                 covered = check.readings or check.equation or check.not_measured or self.not_measured
                 if not covered:
-                    raise ValueError(f"claim {claim.id}.{check.id} has neither a reading nor a reason for having none")
+                    raise ValueError(
+                        f"claim {claim.id}.{check.id} has neither a reading nor a reason for having none"
+                    )
         return self
 
 

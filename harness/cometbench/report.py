@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from markupsafe import Markup
 
 from cometbench import tables
 from cometbench.evaluate import evaluate_claims
+from cometbench.experiment import Experiment
 from cometbench.figure import Figure
 from cometbench.method import method_lines
 from cometbench.model import ClaimResult, Fact, Machine, Run
@@ -31,6 +33,15 @@ SLUGS = {
 }
 
 
+class Notes(NamedTuple):
+    """What an experiment says about itself, and what it found in this run."""
+
+    question: str
+    method: str
+    limitations: str
+    findings: list[str]
+
+
 class SectionClaims(NamedTuple):
     """One section of the guide with the table of all its claims and how many of each verdict it got."""
 
@@ -41,14 +52,18 @@ class SectionClaims(NamedTuple):
     table: Table
 
 
-def write_report(run_directory: Path | str) -> list[Path]:
+def write_report(
+    run_directory: Path | str, experiments: Mapping[str, Experiment] | None = None
+) -> list[Path]:
     """Write report.md, report.html and figures/ into a run directory; returns the files written.
 
-    Raises ResultsError when run.json or the machine's machine.json is missing or invalid.
+    `experiments` (by section) put question, method, limitations and finding before their figures. Raises ResultsError
+    when run.json or the machine's machine.json is missing or invalid.
     """
     directory = Path(run_directory)
     run, machine = load_run(directory), load_machine(directory.parent)
     drawn = figures(run)
+    notes = experiment_notes(run, experiments or {})
     written: list[Path] = []
     if drawn:
         (directory / "figures").mkdir(exist_ok=True)
@@ -56,22 +71,38 @@ def write_report(run_directory: Path | str) -> list[Path]:
         for suffix, text in (("svg", figure.svg), ("csv", figure.csv)):
             written.append(directory / "figures" / f"{figure.name}.{suffix}")
             write_atomically(written[-1], text.encode())
-    for name, text in (("report.md", render_markdown(run, machine, drawn)),
-                       ("report.html", render_html(run, machine, drawn))):  # fmt: skip
+    for name, text in (("report.md", render_markdown(run, machine, drawn, notes)),
+                       ("report.html", render_html(run, machine, drawn, notes))):  # fmt: skip
         written.append(directory / name)
         write_atomically(written[-1], text.encode())
     return written
 
 
-def render_markdown(run: Run, machine: Machine, drawn: list[Figure]) -> str:
+def experiment_notes(run: Run, experiments: Mapping[str, Experiment]) -> dict[str, Notes]:
+    """Each experiment's own words by section; findings are computed from `run`."""
+    return {
+        section: Notes(one.question, one.method, one.limitations, one.finding(run))
+        for section, one in experiments.items()
+    }
+
+
+def render_markdown(run: Run, machine: Machine, drawn: list[Figure], notes: Mapping[str, Notes]) -> str:
     """The report as Markdown; figures are links into figures/."""
-    text = _environment(html=False).get_template("report.md.jinja").render(**_context(run, machine, drawn))
+    text = (
+        _environment(html=False)
+        .get_template("report.md.jinja")
+        .render(**_context(run, machine, drawn, notes))
+    )
     return text.rstrip() + "\n"
 
 
-def render_html(run: Run, machine: Machine, drawn: list[Figure]) -> str:
+def render_html(run: Run, machine: Machine, drawn: list[Figure], notes: Mapping[str, Notes]) -> str:
     """The report as one HTML file that needs no other: styles and figures inside, no script."""
-    text = _environment(html=True).get_template("report.html.jinja").render(**_context(run, machine, drawn))
+    text = (
+        _environment(html=True)
+        .get_template("report.html.jinja")
+        .render(**_context(run, machine, drawn, notes))
+    )
     return text.rstrip() + "\n"
 
 
@@ -89,7 +120,7 @@ def _environment(*, html: bool) -> Environment:
     return environment
 
 
-def _context(run: Run, machine: Machine, drawn: list[Figure]) -> dict[str, Any]:
+def _context(run: Run, machine: Machine, drawn: list[Figure], notes: Mapping[str, Notes]) -> dict[str, Any]:
     claims = run.claims or evaluate_claims(run)
     by_name = {figure.name: figure for figure in drawn}
     judged = [claim for claim in claims if claim.verdict != "not measured"]
@@ -100,6 +131,7 @@ def _context(run: Run, machine: Machine, drawn: list[Figure]) -> dict[str, Any]:
         "total": len(claims),
         "judged": len(judged),
         "figures": by_name,
+        "notes": notes,
         "table_q": tables.table_q(run),
         "table_q_gains": tables.table_q_gains(run),
         "table_g": tables.table_g(run),

@@ -92,7 +92,9 @@ def paired_ratio(
     return _over_rounds([numerator / denominator for numerator, denominator in pairs], seed)
 
 
-def paired_difference(first: Sequence[Sample], second: Sequence[Sample], seed: int = DEFAULT_SEED) -> Estimate:
+def paired_difference(
+    first: Sequence[Sample], second: Sequence[Sample], seed: int = DEFAULT_SEED
+) -> Estimate:
     """Median over rounds of first - second, paired like `paired_ratio`. Raises ValueError when no round has both."""
     return _over_rounds([left - right for left, right in _pair_rounds(first, second)], seed)
 

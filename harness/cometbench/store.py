@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
+from cometbench.errors import CometbenchError
 from cometbench.model import ClaimResult, Fact, Machine, Measurement, Profile, Run
 
 _R = TypeVar("_R", Run, Machine)
@@ -36,7 +37,7 @@ PRIVATE_METADATA = frozenset(
 )
 
 
-class ResultsError(Exception):
+class ResultsError(CometbenchError):
     """A results file is missing, unreadable or does not follow the model; the message names the file."""
 
 
@@ -149,6 +150,7 @@ class RunStore:
 
     def attach_pyperf(self, suite: PyperfSuite) -> None:
         """Store the raw pyperf suite, scrubbed of private metadata, as pyperf.json.gz (replaces an earlier one)."""
+        self._require_open()
         buffer = io.StringIO()
         suite.dump(buffer)
         document = scrub_pyperf(json.loads(buffer.getvalue()))
@@ -157,6 +159,7 @@ class RunStore:
 
     def add_latency(self, key: str, samples_ns: npt.ArrayLike) -> None:
         """Store raw per-operation samples (any shape) under `key` in latency.npz. Raises ResultsError when taken."""
+        self._require_open()
         if key in self._latency:
             raise ResultsError(f"latency samples {key} are stored already in {self.path.name}")
         self._latency[key] = np.asarray(samples_ns)

@@ -14,12 +14,12 @@ from cometbench.units import DASH, format_interval, format_measured, format_ns, 
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 BATCHES = (("Q1", 1), ("Q10", 10), ("Q100", 100), ("Q1000", 1000), ("Q10K", 10000))
-SINGLE_READINGS = (("buffered", "1 process, buffered"), ("mmap", "1 process, mmap"))
+SINGLE_READINGS = (("buffered", "buffered"), ("mmap", "mmap"))
 MULTI_READINGS = (
-    ("one_writer", "multi-process mode, 1 writer"),
-    ("processes2", "2 processes, one shard"),
-    ("processes4", "4 processes, one shard"),
-    ("processes8", "8 processes, one shard"),
+    ("one_writer", "mmap, 1 writer"),
+    ("processes2", "mmap, 2 writers"),
+    ("processes4", "mmap, 4 writers"),
+    ("processes8", "mmap, 8 writers"),
 )
 GENERATIONS = (("buffered", None), ("sync", "G1"), ("async", "G2"), ("mmap", "G3"))
 DURABILITY_TEXT = {
@@ -55,7 +55,7 @@ def table_q(run: Run) -> Table:
             for reading, label in readings:
                 time = run.claim(f"{claim_id}.{check}.{reading}")
                 rate = run.claim(f"{claim_id}.{check}_rate.{reading}")
-                if time is not None and rate is not None:
+                if time is not None and rate is not None and _has(run, "Q"):
                     rows.append(
                         [
                             f"{batch:,}",
@@ -73,7 +73,8 @@ def table_q(run: Run) -> Table:
         "q", "Q. Batch sizes: time of one append call",
         ["batch", "reading", "guide", "measured", "95 % interval", "guide entries/s", "entries/s", "x floor", "verdict"],
         rows,
-        "Times are per append call as one process sees it; entries/s are of all writers together. "
+        "Buffered and mmap rows are the single-process column; writer rows are multi-process mode, N real processes on one "
+        "shard. Times are per append call as one process sees it; entries/s are of all writers together. "
         "x floor: multiple of the least this machine charges for such a call (see the floors).",
         8,
     )  # fmt: skip
@@ -94,7 +95,7 @@ def table_q_gains(run: Run) -> Table:
 def table_g(run: Run) -> Table:
     """Section G: one row per write path with latency, ratio to the single-process path, percentiles and syscalls."""
     rows = []
-    for path, claim_id in GENERATIONS:
+    for path, claim_id in GENERATIONS if _has(run, "G") else ():
         measurement = run.find(f"G.{path}.batch1")
         latency = run.claim(f"{claim_id}.latency.{path}") if claim_id else None
         ratio = run.claim(f"{claim_id}.slowdown.buffered") if claim_id else None
@@ -103,7 +104,7 @@ def table_g(run: Run) -> Table:
             f"{claim_id} {path}" if claim_id else path,
             latency.guide if latency else "1.7 µs",
             format_ns(estimate.value) if estimate else DASH,
-            format_range(estimate.low, estimate.high, "ns") if estimate else DASH,
+            _range(estimate, "ns"),
             ratio.guide if ratio else "1x",
             format_measured(ratio) if ratio else "1x",
             format_interval(ratio) if ratio else DASH,
@@ -131,13 +132,13 @@ def table_g(run: Run) -> Table:
 def table_goals(run: Run) -> Table:
     """The project's own goals with bound, measured and verdict."""
     rows = []
-    for result in evaluate_goals(run):
+    for result in evaluate_goals(run) if _has(run, "goal") else ():
         estimate = result.estimate
         rows.append([
             result.goal.title,
             f"<= {format_value(result.goal.bound, result.unit)}",
             format_value(estimate.value, result.unit) if estimate else DASH,
-            format_range(estimate.low, estimate.high, result.unit) if estimate else DASH,
+            _range(estimate, result.unit),
             result.verdict,
             result.reason,
         ])  # fmt: skip
@@ -153,11 +154,13 @@ def table_floors(run: Run) -> Table:
         rows.append([
             floor.name.removeprefix("floor.").replace("_", " "),
             format_value(estimate.value, floor.unit) if estimate else DASH,
-            format_range(estimate.low, estimate.high, floor.unit) if estimate else floor.failure or DASH,
+            _range(estimate, floor.unit) if estimate else floor.failure or DASH,
             floor.file_system or DASH,
             str(len(floor.samples)),
         ])  # fmt: skip
-    return Table("floors", "Machine floors", ["primitive", "measured", "95 % interval", "file system", "n"], rows)
+    return Table(
+        "floors", "Machine floors", ["primitive", "measured", "95 % interval", "file system", "n"], rows
+    )
 
 
 def table_noise(run: Run) -> Table:
@@ -178,7 +181,11 @@ def table_noise(run: Run) -> Table:
         rows.append([measurement.name, format_value(middle, measurement.unit), f"{spread:.0%}",
                      str(len(medians)), checked])  # fmt: skip
     floor = noise_floor(run)
-    note = "no A/A control in this run" if floor is None else f"A/A control: intervals reach {floor:.1%} from equality"
+    note = (
+        "no A/A control in this run"
+        if floor is None
+        else f"A/A control: intervals reach {floor:.1%} from equality"
+    )
     return Table("noise", "Every measurement, its spread between workers, and what reading back its log showed",
                  ["measurement", "median", "spread", "n", "log read back"], rows, note + ".")  # fmt: skip
 
@@ -187,13 +194,25 @@ def table_claims(claims: list[ClaimResult], key: str, title: str) -> Table:
     """Any list of claim results with the reason of each verdict."""
     rows = [[claim.id, claim.title, claim.guide, format_measured(claim), format_interval(claim), claim.verdict,
              claim.reason] for claim in claims]  # fmt: skip
-    return Table(key, title, ["claim", "what", "guide", "measured", "95 % interval", "verdict", "why"], rows, "", 5)
+    return Table(
+        key, title, ["claim", "what", "guide", "measured", "95 % interval", "verdict", "why"], rows, "", 5
+    )
+
+
+def _has(run: Run, experiment: str) -> bool:
+    """Whether the run holds anything of an experiment; a table of dashes says nothing."""
+    return any(measurement.experiment == experiment for measurement in run.measurements)
 
 
 def _estimate(measurement: Measurement | None, seed: int) -> stats.Estimate | None:
     if measurement is None or not measurement.samples:
         return None
     return stats.estimate(measurement.samples, seed)
+
+
+def _range(estimate: stats.Estimate | None, unit: str) -> str:
+    """The interval; one worker has none."""
+    return DASH if estimate is None or estimate.workers < 2 else format_range(estimate.low, estimate.high, unit)
 
 
 def _percentiles(run: Run, path: str) -> list[str]:

@@ -24,7 +24,9 @@ from cometbench.store import (
 )
 
 RUN_DIRECTORY = re.compile(r"^\d{8}T\d{6}Z-[0-9a-f]{7}-(smoke|quick|full)$")
-RUN_ENTRIES = frozenset({RUN_FILE, PYPERF_FILE, LATENCY_FILE, "figures", "flamegraphs", "report.md", "report.html"})
+RUN_ENTRIES = frozenset(
+    {RUN_FILE, PYPERF_FILE, LATENCY_FILE, "figures", "flamegraphs", "report.md", "report.html"}
+)
 PRIVATE_TEXT = re.compile(r"/(?:home|root|Users)/[A-Za-z0-9._-]+|\b(?:\d{1,3}\.){3}\d{1,3}\b")
 TEXT_SUFFIXES = frozenset({".json", ".md", ".html", ".csv", ".svg", ".txt"})
 
@@ -44,7 +46,9 @@ def validate_tree(results_root: Path) -> list[Problem]:
     for machine_directory in sorted(results_root.iterdir()):
         if not machine_directory.is_dir():
             if machine_directory.suffix != ".md":
-                problems.append(Problem(machine_directory.name, "only machine folders and .md pages belong here"))
+                problems.append(
+                    Problem(machine_directory.name, "only machine folders and .md pages belong here")
+                )
             continue
         problems += _machine_problems(results_root, machine_directory)
     return problems
@@ -63,7 +67,9 @@ def _machine_problems(root: Path, directory: Path) -> list[Problem]:
         if entry.is_dir():
             problems += _run_problems(root, entry)
         elif entry.name != MACHINE_FILE:
-            problems.append(Problem(f"{place}/{entry.name}", f"only {MACHINE_FILE} and run folders belong here"))
+            problems.append(
+                Problem(f"{place}/{entry.name}", f"only {MACHINE_FILE} and run folders belong here")
+            )
     return problems + _private_text(root, [directory / MACHINE_FILE])
 
 
@@ -117,7 +123,9 @@ def _latency_problems(place: str, directory: Path, run: Run) -> list[Problem]:
         stored = set(load_latency(directory))
     except (OSError, ValueError) as error:
         return [Problem(f"{place}/{LATENCY_FILE}", f"is not readable: {error}")]
-    return [Problem(f"{place}/{LATENCY_FILE}", f"lacks the samples {key}") for key in sorted(expected - stored)]
+    return [
+        Problem(f"{place}/{LATENCY_FILE}", f"lacks the samples {key}") for key in sorted(expected - stored)
+    ]
 
 
 def _pyperf_problems(place: str, directory: Path) -> list[Problem]:

@@ -34,7 +34,9 @@ def effect_threshold(noise_floor: float) -> float:
     return max(MINIMUM_EFFECT, 2.0 * noise_floor)
 
 
-def judge_ratio(estimate: Estimate, guide_value: float, better: Better, noise_floor: float | None) -> Judgement:
+def judge_ratio(
+    estimate: Estimate, guide_value: float, better: Better, noise_floor: float | None
+) -> Judgement:
     """Judge a paired ratio against the guide's.
 
     `guide_value` is the guide's ratio (its direction is above or below 1); `better` says which side of it is good: a
@@ -51,18 +53,26 @@ def judge_ratio(estimate: Estimate, guide_value: float, better: Better, noise_fl
 
     caution = _caution(estimate, noise_floor)
     if beyond_good and caution is None:
-        return Judgement("exceeded", f"the whole interval is better than {_number(_edge(guide_value, better))}")
+        return Judgement(
+            "exceeded", f"the whole interval is better than {_number(_edge(guide_value, better))}"
+        )
     if sign_right:
         if caution is not None:
             return Judgement("direction only", caution)
         if inside:
-            return Judgement("reproduced", f"the whole interval is within a factor of {FACTOR:g} of the guide")
-        return Judgement("direction only", f"the sign is right, the interval is not within a factor of {FACTOR:g}")
+            return Judgement(
+                "reproduced", f"the whole interval is within a factor of {FACTOR:g} of the guide"
+            )
+        return Judgement(
+            "direction only", f"the sign is right, the interval is not within a factor of {FACTOR:g}"
+        )
     if caution is not None:
         return Judgement("inconclusive", f"{caution}; the stated direction does not show")
     if overlaps:
         return Judgement("inconclusive", f"the interval does not exclude an effect below {threshold:.0%}")
-    return Judgement("not reproduced", "the interval lies outside the guide's range and against its direction")
+    return Judgement(
+        "not reproduced", "the interval lies outside the guide's range and against its direction"
+    )
 
 
 def judge_absolute(estimate: Estimate, guide_value: float, better: Better) -> Judgement:
@@ -80,8 +90,8 @@ def judge_absolute(estimate: Estimate, guide_value: float, better: Better) -> Ju
     few = f"{_workers(estimate)}, {MINIMUM_WORKERS} are needed"
     if worse:
         if not enough:
-            return Judgement("inconclusive", f"{few}; all are worse than {FACTOR:g}x the guide")
-        return Judgement("not reproduced", f"the whole interval is worse than {FACTOR:g}x the guide")
+            return Judgement("inconclusive", f"{few}; all miss the guide by more than {FACTOR:g}x")
+        return Judgement("not reproduced", f"the whole interval misses the guide by more than {FACTOR:g}x")
     if straddles_worse:
         return Judgement("inconclusive", f"the interval reaches past a factor of {FACTOR:g} on the bad side")
     if not enough:
@@ -91,12 +101,15 @@ def judge_absolute(estimate: Estimate, guide_value: float, better: Better) -> Ju
     return Judgement("reproduced", f"within a factor of {FACTOR:g} of the guide, or better")
 
 
-def judge_semantic(violations: float, trials: int) -> Judgement:
-    """Judge a promise by its violations out of `trials` checked operations."""
+def judge_semantic(violations: float, trials: int, tolerance: float = 0.0) -> Judgement:
+    """Judge a promise by its violations out of `trials` checked operations; up to `tolerance` of them count as none."""
     if trials <= 0:
         return Judgement("inconclusive", "nothing was checked")
+    seen = f"{violations:,.0f} in {trials:,} checked operations"
+    if violations > tolerance * trials:
+        return Judgement("not reproduced", f"violations: {seen}")
     if violations > 0:
-        return Judgement("not reproduced", f"{violations:,g} violations in {trials:,} checked operations")
+        return Judgement("reproduced", f"violations: {seen}, fewer than the {tolerance:g} per operation that count as none")
     return Judgement("reproduced", f"no violation in {trials:,} checked operations")
 
 
@@ -125,7 +138,9 @@ def judge_arithmetic(stated: float, computed: float, low: float, high: float, eq
     if _agrees(stated, computed):
         return Judgement("reproduced", f"{equation} = {_number(computed)}")
     spread = f"; rounding of its inputs allows {_number(low)} to {_number(high)}" if low < high else ""
-    return Judgement("arithmetic error", f"{equation} = {_number(computed)}, the guide says {_number(stated)}{spread}")
+    return Judgement(
+        "arithmetic error", f"{equation} = {_number(computed)}, the guide says {_number(stated)}{spread}"
+    )
 
 
 def judge_order(first: float, second: float, comparison: str) -> Judgement:

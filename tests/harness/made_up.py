@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from cometbench.model import Durability, LatencySummary, Machine, Measurement, Run, Sample, Verification
 
-MACHINE = Machine(machine_id="made-up-0123abcd", label="Made-up machine", hardware={"cpu": "none", "cores": 2})
+MACHINE = Machine(
+    machine_id="made-up-0123abcd", label="Made-up machine", hardware={"cpu": "none", "cores": 2}
+)
 SPREAD = (1.0, 1.02, 0.98, 1.01, 0.99, 1.03, 0.97)
 BATCHES = (1, 10, 100, 1000, 10000)
 DURABILITY: dict[str, Durability] = {
@@ -20,7 +22,8 @@ DURABILITY: dict[str, Durability] = {
 def samples(value: float, workers: int = 5, spread: Sequence[float] = SPREAD) -> list[Sample]:
     """One sample per round around `value`; the same rounds for every measurement, so all of them pair."""
     return [
-        Sample(round=number, order=0, values=[value * spread[number % len(spread)]] * 3) for number in range(workers)
+        Sample(round=number, order=0, values=[value * spread[number % len(spread)]] * 3)
+        for number in range(workers)
     ]
 
 
@@ -57,9 +60,17 @@ def measurement(
 def floors() -> list[Measurement]:
     """The floors that the report's multiples need."""
     values = {"clock_read": 25.0, "cas": 6.0, "write_128": 900.0, "write_1mib": 250e3, "fdatasync_128": 180e3}
-    found = [measurement(f"floor.{name}", value, subject="floor", experiment="floor") for name, value in values.items()]
+    found = [
+        measurement(f"floor.{name}", value, subject="floor", experiment="floor")
+        for name, value in values.items()
+    ]
     bandwidth = measurement(
-        "floor.memcpy_hot", 11e9, subject="floor", experiment="floor", metric="bandwidth", unit="bytes_per_second"
+        "floor.memcpy_hot",
+        11e9,
+        subject="floor",
+        experiment="floor",
+        metric="bandwidth",
+        unit="bytes_per_second",
     )
     return [*found, bandwidth]
 
@@ -99,8 +110,16 @@ def section_g(workers: int = 5) -> list[Measurement]:
 
 def goals(workers: int = 5) -> list[Measurement]:
     """Every measurement of the project's goals."""
-    single = {"writer_append.mmap": 90.0, "os_write": 1100.0, "empty_c_call": 40.0, "client_append.mmap": 260.0}
-    found = [measurement(f"goal.{name}", value, experiment="goal", workers=workers) for name, value in single.items()]
+    single = {
+        "writer_append.mmap": 90.0,
+        "os_write": 1100.0,
+        "empty_c_call": 40.0,
+        "client_append.mmap": 260.0,
+    }
+    found = [
+        measurement(f"goal.{name}", value, experiment="goal", workers=workers)
+        for name, value in single.items()
+    ]
     for batch in (100, 1000, 10000):
         for subject, each in (("mmap", 22.0), ("c_loop", 14.0)):
             name = f"goal.batch{batch}.{subject}"

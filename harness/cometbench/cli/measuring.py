@@ -104,7 +104,7 @@ def _conclude(chosen: list[Experiment], finished: Finished) -> None:
     for experiment in chosen:
         for line in experiment.finding(finished.run):
             console.print(f"{experiment.section}: {line}", markup=False, highlight=False, soft_wrap=True)
-    write_report(finished.path)
+    write_report(finished.path, {experiment.section: experiment for experiment in chosen})
     console.print(f"Run stored in {finished.path}", markup=False, highlight=False, soft_wrap=True)
     for failure in finished.failures:
         click.echo(f"FAILED {failure}", err=True)
