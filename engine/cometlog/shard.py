@@ -23,7 +23,7 @@ from cometlog.durable_mark import read_mark
 from cometlog.errors import NotALogError, ShardBusyError, WritePathConflictError
 from cometlog.file_system import check_file_system
 from cometlog.kernel import layout
-from cometlog.kernel.boundary import IndexWriter
+from cometlog.kernel.index_writer import IndexWriter
 from cometlog.kernel.fork_guard import ForkGuard, guard_descriptor, release_descriptor
 from cometlog.kernel.helper import ShardWatch
 from cometlog.locks import ATTACH_BYTE, INDEX_BYTE, SLOT_BYTE_FIRST, ShardLocks
@@ -267,7 +267,7 @@ class Shard:
         """
         index = self._new_index_writer(self.segment)
         try:
-            index.write_checkpoint()
+            index.checkpoint()
             index.sync()
         finally:
             index.close()

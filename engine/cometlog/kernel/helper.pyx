@@ -19,7 +19,7 @@ import os
 from cometlog.kernel.atomics cimport (
     compare_and_swap_acq_rel, compare_and_swap_seq_cst, load_acquire, raise_to_at_least,
 )
-from cometlog.kernel.boundary cimport IndexWriter
+from cometlog.kernel.index_writer cimport IndexWriter, index_checkpoint
 from cometlog.kernel.fork_guard cimport GUARD_HELPER_ASLEEP, GUARD_OPEN, ForkGuard
 from cometlog.kernel.layout cimport (
     SEGMENT_BACKED, SEGMENT_HEADER_BYTES, SEGMENT_TAIL, UNIT_BYTES, tail_sealed, tail_units,
@@ -178,7 +178,7 @@ cdef bint tend_next(Helper helper, Watch *watch) noexcept nogil:
 
 cdef void tend_checkpoint(Watch *watch, uint64_t now_ns) noexcept nogil:
     if watch.index != NULL and now_ns >= watch.checkpoint_due_ns:
-        (<IndexWriter>watch.index).checkpoint()
+        index_checkpoint(watch.index)
         watch.checkpoint_due_ns = now_ns + watch.checkpoint_interval_ns
 
 
@@ -186,7 +186,7 @@ cdef bint tend_retired(Watch *watch) noexcept nogil:
     """Finish the index of the segment before and unmap it; True if there was one."""
     cdef bint found = watch.retired_map != NULL or watch.retired_index != NULL
     if watch.retired_index != NULL:
-        (<IndexWriter>watch.retired_index).checkpoint()
+        index_checkpoint(watch.retired_index)
         watch.retired_index = NULL
     if watch.retired_map != NULL:
         munmap(watch.retired_map, watch.retired_length)
@@ -260,7 +260,7 @@ cdef class Helper:
             elif watch.index != NULL:
                 deadline_ns = min(deadline_ns, now_ns + watch.checkpoint_interval_ns)
             if watch.index != NULL:
-                (<IndexWriter>watch.index).checkpoint()
+                index_checkpoint(watch.index)
             watch = watch.following
         wait_until(&self.woken, &self.mutex, deadline_ns)
 
@@ -399,7 +399,7 @@ cdef class ShardWatch:
         self.drop_prepared()
         tend_retired(self.watch)
         if self.watch.index != NULL:
-            (<IndexWriter>self.watch.index).checkpoint()
+            index_checkpoint(self.watch.index)
         pthread_mutex_unlock(&self.helper.mutex)
         free(self.watch)
         self.watch = NULL
