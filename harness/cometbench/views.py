@@ -1,7 +1,7 @@
 """Ways to look at a measurement's samples: per append call, per entry, per second, or as a plain count.
 
-Invariant: a `time_per_append` value is one process's wall time per append call, so `processes` writers together
-make `processes * batch` entries in that time.
+Invariant: a `time_per_append` value is one process's wall time per append call, so `processes` writers
+together make `processes * batch` entries in that time.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from cometbench.registry import Per
 NS_PER_SECOND = 1e9
 
 
-class NotViewable(ValueError):
+class ViewError(ValueError):
     """The measurement's metric cannot be expressed as asked; the message names both."""
 
 
 def samples_per(measurement: Measurement, per: Per) -> list[Sample]:
-    """The samples in ns per append call, ns per entry, entries per second (all writers), or as stored ("count").
+    """Return the samples as ns per append, ns per entry, entries per second (all writers), or as stored.
 
-    Raises NotViewable when the metric is not a time.
+    Raises ViewError when the metric is not a time.
     """
     if per == "count":
         return list(measurement.samples)
     if measurement.metric != "time_per_append":
-        raise NotViewable(f"{measurement.name} holds {measurement.metric}, which has no value per {per}")
+        raise ViewError(f"{measurement.name} holds {measurement.metric}, which has no value per {per}")
     return [
         sample.model_copy(update={"values": [_convert(measurement, per, v) for v in sample.values]})
         for sample in measurement.samples

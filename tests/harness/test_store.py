@@ -123,7 +123,7 @@ def test_another_machine_under_the_same_id_is_refused(tmp_path: Path) -> None:
 class _Suite:
     """Stands in for pyperf.BenchmarkSuite: the same method, a document with private metadata."""
 
-    def dump(self, file: Any, compact: bool = True, replace: bool = False) -> None:
+    def dump(self, file: Any, **_: bool) -> None:
         metadata = {"hostname": "secret", "python_executable": "/opt/secret", "loops": 4}
         run = {"metadata": dict(metadata), "values": [1.0, 2.0]}
         json.dump(
