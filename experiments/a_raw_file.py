@@ -6,6 +6,7 @@ from cometbench.benchmark import Benchmark
 from cometbench.experiment import Experiment
 from cometbench.model import Run
 from cometbench.stats import estimate
+
 from experiments.q_quick import workload_of
 
 _BATCHES = (1, 100, 1000)
@@ -32,7 +33,9 @@ def finding(run: Run) -> list[str]:
         found = run.find(benchmark.name)
         if found is not None and found.samples:
             value = estimate(found.samples, run.seed)
-            lines.append(f"{benchmark.name}: {value.value:,.0f} ns [{value.low:,.0f}, {value.high:,.0f}] per append")
+            lines.append(
+                f"{benchmark.name}: {value.value:,.0f} ns [{value.low:,.0f}, {value.high:,.0f}] per append"
+            )
     return lines
 
 
@@ -40,8 +43,14 @@ EXPERIMENT = Experiment(
     section="A",
     title="Raw files",
     question="What does the plainest append-only file cost: length-prefixed frames, one write() per append?",
-    method="Frames are joined in Python and handed to one write(), with and without fdatasync; read back and compared.",
-    limitations="No checksum, no index, no recovery, no second process: it is the yardstick, not an alternative to a log.",
+    method=(
+        "Frames are joined in Python and handed to one write(), with and without fdatasync; read back and "
+        "compared."
+    ),
+    limitations=(
+        "No checksum, no index, no recovery, no second process: it is the yardstick, not an alternative to "
+        "a log."
+    ),
     benchmarks=tuple(_raw(batch, sync) for batch in _BATCHES for sync in (False, True)),
     finding=finding,
 )

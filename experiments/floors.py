@@ -43,16 +43,26 @@ def finding(run: Run) -> list[str]:
         floor = run.find(f"floor.{name}")
         if floor is not None and floor.samples:
             value = median_of_worker_medians(floor.samples)
-            lines.append(f"{what}: {value / 1e9:.2f} GB/s" if metric == "bandwidth" else f"{what}: {value:,.1f} ns")
+            lines.append(
+                f"{what}: {value / 1e9:.2f} GB/s" if metric == "bandwidth" else f"{what}: {value:,.1f} ns"
+            )
     return lines
 
 
 EXPERIMENT = Experiment(
     section="floors",
     title="Machine floors",
-    question="What do the primitives that an append is made of cost on this machine, without Python and without a log?",
-    method="C loops in pyperf worker processes, interleaved with everything else; files lie in the bench directory.",
-    limitations="A floor is a lower bound of its own primitive, not of a log: an append combines several of them.",
+    question=(
+        "What do the primitives that an append is made of cost on this machine, without Python and without "
+        "a log?"
+    ),
+    method=(
+        "C loops in pyperf worker processes, interleaved with everything else; files lie in the bench "
+        "directory."
+    ),
+    limitations=(
+        "A floor is a lower bound of its own primitive, not of a log: an append combines several of them."
+    ),
     benchmarks=tuple(_benchmark(name) for name in _FLOORS),
     finding=finding,
 )

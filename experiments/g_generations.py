@@ -25,7 +25,10 @@ def _path(write_path: str, name: str, experiment: str = "G") -> Benchmark:
         implementation=ENGINE_SUBJECT,
         workload="json_line",
         durability=_DURABILITY[write_path],
-        config={"write_path": write_path, "preset": "default" if write_path == "buffered" else "multi_process"},
+        config={
+            "write_path": write_path,
+            "preset": "default" if write_path == "buffered" else "multi_process",
+        },
     )
 
 
@@ -66,15 +69,16 @@ EXPERIMENT = Experiment(
     title="Write-path generations",
     question="What did each generation of the write path take away from the cost of one append?",
     method=(
-        "The same 117-byte entries, one per append, through sync, async and mmap in multi-process mode and through "
-        "buffered as the single-process reference, interleaved; ratios pair workers of one round. An A/A control runs "
-        "the mmap benchmark twice a round under two names. Percentiles come from a pass of their own with a clock "
-        "reading around each call; system calls from strace, which is used for counts only."
+        "The same 117-byte entries, one per append, through sync, async and mmap in multi-process mode and "
+        "through buffered as the single-process reference, interleaved; ratios pair workers of one round. "
+        "An A/A control runs the mmap benchmark twice a round under two names. Percentiles come from a pass"
+        " of their own with a clock reading around each call; system calls from strace, which is used for "
+        "counts only."
     ),
     limitations=(
-        "sync and async survive a power loss, buffered and mmap a process crash: their ratio is the price of that "
-        "promise as much as of the path. Percentiles are closed-loop service times and hide waiting. One writer: "
-        "contention is section Q's."
+        "sync and async survive a power loss, buffered and mmap a process crash: their ratio is the price "
+        "of that promise as much as of the path. Percentiles are closed-loop service times and hide "
+        "waiting. One writer: contention is section Q's."
     ),
     benchmarks=(*_PATHS, _path("mmap", "control.aa.1", "control"), _path("mmap", "control.aa.2", "control")),
     latency=tuple(dataclasses.replace(path, name=f"G.{path.subject}.latency") for path in _PATHS),

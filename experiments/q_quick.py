@@ -45,9 +45,17 @@ def _shared(batch: int, processes: int) -> Benchmark:
 
 
 def finding(run: Run) -> list[str]:
-    """One append alone and with others, and what a batch of 1000 saves per entry, as far as this run holds them."""
+    """One append alone and with others, and what a batch of 1000 saves per entry.
+
+    As far as this run holds them.
+    """
     lines = []
-    for reading in ("buffered.processes1", "mmap.processes1", "mmap.one_writer", *(f"mmap.processes{n}" for n in PROCESSES)):
+    for reading in (
+        "buffered.processes1",
+        "mmap.processes1",
+        "mmap.one_writer",
+        *(f"mmap.processes{n}" for n in PROCESSES),
+    ):
         one, thousand = run.find(f"Q.batch1.{reading}"), run.find(f"Q.batch1000.{reading}")
         if one is None or thousand is None or not one.samples or not thousand.samples:
             continue
@@ -65,17 +73,20 @@ def finding(run: Run) -> list[str]:
 EXPERIMENT = Experiment(
     section="Q",
     title="Quick performance numbers",
-    question="What does one append call take for 1 to 10,000 entries, alone and with other processes on the same shard?",
+    question=(
+        "What does one append call take for 1 to 10,000 entries, alone and with other processes on the same"
+        " shard?"
+    ),
     method=(
-        "Back-to-back calls of a writer handle on a new log; batches are lists built beforehand, every entry differs. "
-        "Single process: buffered and mmap, default config. Multi-process mode: one writer process, then 2, 4 and 8 real "
-        "processes started by a barrier; their value runs from the first start to the last end. Every log is read back "
-        "and compared entry by entry."
+        "Back-to-back calls of a writer handle on a new log; batches are lists built beforehand, every "
+        "entry differs. Single process: buffered and mmap, default config. Multi-process mode: one writer "
+        "process, then 2, 4 and 8 real processes started by a barrier; their value runs from the first "
+        "start to the last end. Every log is read back and compared entry by entry."
     ),
     limitations=(
-        "Closed loop: a caller that waits between calls sees colder caches. With more processes than CPUs the value "
-        "includes waiting for a CPU. Pages reach the page cache, not the disk. The shared line has 47 bytes, not the "
-        "guide's 44, because every entry of every process carries an id of its own."
+        "Closed loop: a caller that waits between calls sees colder caches. With more processes than CPUs "
+        "the value includes waiting for a CPU. Pages reach the page cache, not the disk. The shared line "
+        "has 47 bytes, not the guide's 44, because every entry of every process carries an id of its own."
     ),
     benchmarks=(
         *(_single(batch, path) for batch in BATCHES for path in ("buffered", "mmap")),

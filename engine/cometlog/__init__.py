@@ -1,0 +1,72 @@
+"""cometlog: an embedded, segmented, append-only log that many processes write at once.
+
+>>> import cometlog
+>>> with cometlog.open(directory) as client:
+...     client.append("events:v1:shard:0000", [b"first", b"second"])
+range(0, 2)
+"""
+
+from cometlog.client import Client, open  # noqa: A004
+from cometlog.config import (
+    CompressionConfig,
+    ConcurrencyConfig,
+    Config,
+    IndexingConfig,
+    RetentionConfig,
+    StorageConfig,
+)
+from cometlog.errors import (
+    AppendFencedError,
+    BatchTooLargeError,
+    ClosedError,
+    CometlogError,
+    ConfigurationError,
+    CorruptionError,
+    EntryNotFoundError,
+    EntryTypeError,
+    NewerFormatError,
+    NotALogError,
+    ReadOnlyError,
+    ShardBusyError,
+    StalledWriterError,
+    StreamNameError,
+    SyncError,
+    WritePathConflictError,
+)
+from cometlog.names import pick_shard, pick_shard_stream
+from cometlog.read_batch import Entry, ReadBatch
+from cometlog.write_paths.base import Writer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AppendFencedError",
+    "BatchTooLargeError",
+    "Client",
+    "ClosedError",
+    "CometlogError",
+    "CompressionConfig",
+    "ConcurrencyConfig",
+    "Config",
+    "ConfigurationError",
+    "CorruptionError",
+    "Entry",
+    "EntryNotFoundError",
+    "EntryTypeError",
+    "IndexingConfig",
+    "NewerFormatError",
+    "NotALogError",
+    "ReadBatch",
+    "ReadOnlyError",
+    "RetentionConfig",
+    "ShardBusyError",
+    "StalledWriterError",
+    "StorageConfig",
+    "StreamNameError",
+    "SyncError",
+    "WritePathConflictError",
+    "Writer",
+    "open",
+    "pick_shard",
+    "pick_shard_stream",
+]

@@ -111,6 +111,13 @@ class Control:
     def write_path(self, name: str) -> None:
         self.mapping.store_release(layout.CONTROL_WRITE_PATH, WRITE_PATH_NUMBERS[name])
 
+    def withdraw_write_path(self) -> None:
+        """Say that the shard is being recovered: whoever attaches shared meanwhile, because this process died, starts again.
+
+        The boot identity stays, so a recovery that was killed is repeated in the same form.
+        """
+        self.mapping.store_release(layout.CONTROL_WRITE_PATH, 0)
+
     @property
     def active(self) -> int:
         """Number of the active segment (acquire)."""
@@ -142,8 +149,13 @@ class Control:
         """Entries below this number are on stable storage (acquire)."""
         return self.mapping.load_acquire(layout.CONTROL_DURABLE_ENTRY)
 
-    def set_durable(self, entry: int, segment: int) -> None:
-        """Publish the durable position; only the holder of the sync byte. Never falls while the shard is in use."""
+    def raise_durable(self, entry: int, segment: int) -> None:
+        """Publish a durable position; a later one that is there already stays."""
+        self.mapping.raise_to_at_least(layout.CONTROL_DURABLE_SEGMENT, segment)
+        self.mapping.raise_to_at_least(layout.CONTROL_DURABLE_ENTRY, entry)
+
+    def reset_durable(self, entry: int, segment: int) -> None:
+        """Set the durable position to what the mark says; only under exclusive byte 0."""
         self.mapping.store_release(layout.CONTROL_DURABLE_SEGMENT, segment)
         self.mapping.store_release(layout.CONTROL_DURABLE_ENTRY, entry)
 

@@ -138,6 +138,7 @@ class Segment:
 
     def __init__(self, path: Path, *, writable: bool) -> None:
         self.path = path
+        self.mapping: Mapping
         self.fd = open_checked(path, os.O_RDWR if writable else os.O_RDONLY)
         try:
             self.header = decode_header(os.pread(self.fd, layout.SEGMENT_HEADER_BYTES, 0), path)
@@ -147,6 +148,13 @@ class Segment:
         except BaseException:
             os.close(self.fd)
             raise
+
+    @classmethod
+    def adopt(cls, path: Path, fd: int, mapping: Mapping, header: SegmentHeader) -> "Segment":
+        """Return the segment that this process has just published; it takes over descriptor and mapping."""
+        segment = cls.__new__(cls)
+        segment.path, segment.fd, segment.mapping, segment.header = path, fd, mapping, header
+        return segment
 
     @property
     def number(self) -> int:
@@ -170,6 +178,28 @@ class Segment:
         """Return how many units the file's present length covers."""
         length = os.fstat(self.fd).st_size - layout.SEGMENT_HEADER_BYTES
         return min(length // layout.UNIT_BYTES, self.header.capacity_units)
+
+    def ensure_mapped(self) -> None:
+        """Map again a writable segment whose mapping was handed to the helper thread for unmapping."""
+        if self.mapping.closed:
+            self.mapping = Mapping(self.fd, self.header.file_length_max, True)
+
+    def word(self, unit: int) -> int:
+        """Return the word at a unit (acquire); the caller knows that the file reaches there."""
+        return self.mapping.load_acquire(byte_offset(unit))
+
+    def swap_word(self, unit: int, expected: int, desired: int) -> bool:
+        """Replace the word at a unit if it is as expected; True if replaced."""
+        return self.mapping.compare_and_swap(byte_offset(unit), expected, desired)
+
+    def marker_word(self, unit: int, kind: int, units: int) -> int:
+        """Return the PAD or SEAL word that belongs at ``unit``."""
+        low = kind << layout.WORD_KIND_SHIFT | units
+        return crc32c(self.header.uuid + struct.pack("<QI", unit, low)) << layout.WORD_INDEX_SHIFT | low
+
+    def seal(self) -> int:
+        """Make the tail final and return it; several sealers are harmless."""
+        return self.mapping.set_bits(layout.SEGMENT_TAIL, layout.TAIL_SEALED) | layout.TAIL_SEALED
 
     def close(self) -> None:
         """Unmap, once no view is left, and close the descriptor."""

@@ -26,10 +26,11 @@ class Benchmark:
     """One measured operation.
 
     `name` is unique in a run. `implementation` is the dotted path `module:Class` of a subject (see
-    `subjects.contract`); `subject` is the label it is reported under. An append call carries `batch` entries; batch 1
-    calls the subject's single-entry form with a bytes object. `processes` above 1 means as many real writer
-    processes on one shard. `metric` is "time_per_append" (nanoseconds for one call) or "bandwidth" (bytes per second).
-    `bytes_per_call` says how much a call writes where the workload does not (floors). `rounds` "main" or "other" selects the profile's number of rounds.
+    `subjects.contract`); `subject` is the label it is reported under. An append call carries `batch` entries;
+    batch 1 calls the subject's single-entry form with a bytes object. `processes` above 1 means as many real
+    writer processes on one shard. `metric` is "time_per_append" (nanoseconds for one call) or "bandwidth"
+    (bytes per second). `bytes_per_call` says how much a call writes where the workload does not (floors).
+    `rounds` "main" or "other" selects the profile's number of rounds.
     """
 
     name: str
@@ -47,7 +48,9 @@ class Benchmark:
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.processes < 1:
-            raise ValueError(f"{self.name}: batch {self.batch} and processes {self.processes} must be at least 1")
+            raise ValueError(
+                f"{self.name}: batch {self.batch} and processes {self.processes} must be at least 1"
+            )
         if self.metric == "bandwidth" and self.bytes_per_call < 1:
             raise ValueError(f"{self.name}: a bandwidth needs bytes_per_call, got {self.bytes_per_call}")
 
@@ -58,7 +61,9 @@ class Benchmark:
 
     def stored_value(self, seconds_per_call: float) -> float:
         """Turn the worker's seconds per call into the value that is stored, in `unit`."""
-        return self.bytes_per_call / seconds_per_call if self.metric == "bandwidth" else seconds_per_call * 1e9
+        return (
+            self.bytes_per_call / seconds_per_call if self.metric == "bandwidth" else seconds_per_call * 1e9
+        )
 
     def to_json(self) -> str:
         """The specification as one JSON object."""
@@ -80,10 +85,9 @@ def load_subject(implementation: str) -> Any:
 
 
 def code_hash(benchmark: Benchmark) -> str:
-    """Hash of the specification and of the code it times: results with equal hashes measured the same thing."""
-    from cometbench import measuring, workloads
-
+    """Hash the specification and the code it times: results with equal hashes measured the same thing."""
     digest = hashlib.sha256(benchmark.to_json().encode())
-    for item in (load_subject(benchmark.implementation), measuring, workloads):
-        digest.update(inspect.getsource(item).encode())
+    for module in ("cometbench.measuring", "cometbench.workloads"):
+        digest.update(inspect.getsource(importlib.import_module(module)).encode())
+    digest.update(inspect.getsource(load_subject(benchmark.implementation)).encode())
     return digest.hexdigest()[:16]

@@ -5,22 +5,24 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cometbench.errors import CheckoutNotFound
+from cometbench.errors import CheckoutNotFoundError
 
 _MARKS = ("experiments/__init__.py", "harness/cometbench/__init__.py")
 
 
 def find_checkout(start: Path | None = None) -> Path:
-    """The nearest directory at or above `start` (the working directory) or this package that holds the project.
+    """Return the checkout at or above `start` (the working directory by default) or this package.
 
-    Raises CheckoutNotFound naming where it looked.
+    Raises CheckoutNotFoundError naming where it looked.
     """
     starts = [start or Path.cwd(), Path(__file__).resolve().parent]
     for first in starts:
         for directory in (first, *first.parents):
             if all((directory / mark).is_file() for mark in _MARKS):
                 return directory
-    raise CheckoutNotFound(f"no checkout at or above {', '.join(map(str, starts))}: none holds {' and '.join(_MARKS)}")
+    raise CheckoutNotFoundError(
+        f"no checkout at or above {', '.join(map(str, starts))}: none holds {' and '.join(_MARKS)}"
+    )
 
 
 def make_importable(*directories: Path) -> None:

@@ -34,7 +34,9 @@ def examine(directory: Path) -> list[Finding]:
 
 def _engine() -> Finding:
     if importlib.util.find_spec("cometlog") is None:
-        return Finding("missing", "cometlog", "not installed; only floors and raw files can be measured", required=True)
+        return Finding(
+            "missing", "cometlog", "not installed; only floors and raw files can be measured", required=True
+        )
     return Finding("ok", "cometlog", "installed")
 
 
@@ -48,7 +50,11 @@ def _bench_directory(directory: Path) -> list[Finding]:
     kind = "memory: durable appends will look free" if mount.is_memory else "disk"
     return [
         Finding("limited" if mount.is_memory else "ok", "bench directory", f"{mount.file_system}, {kind}"),
-        Finding("ok" if free >= _FREE_BYTES_WANTED else "limited", "free space", f"{free / (1 << 30):.1f} GiB, 2 GiB wanted"),
+        Finding(
+            "ok" if free >= _FREE_BYTES_WANTED else "limited",
+            "free space",
+            f"{free / (1 << 30):.1f} GiB, 2 GiB wanted",
+        ),
     ]
 
 
@@ -62,7 +68,7 @@ def _strace() -> Finding:
 
 def _py_spy() -> Finding:
     scope = read_text(Path("/proc/sys/kernel/yama/ptrace_scope"))
-    beside_python = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+    beside_python = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     if shutil.which("py-spy", path=beside_python) is None:
         return Finding("limited", "py-spy", "not found; profiles degrade to rusage")
     if scope not in (None, "0") and os.geteuid() != 0:
@@ -73,7 +79,9 @@ def _py_spy() -> Finding:
 def _cpus() -> Finding:
     usable = len(os.sched_getaffinity(0))
     state: Literal["ok", "limited"] = "ok" if usable >= 2 else "limited"
-    return Finding(state, "CPUs", f"{usable} usable; with more writers than CPUs times include waiting for one")
+    return Finding(
+        state, "CPUs", f"{usable} usable; with more writers than CPUs times include waiting for one"
+    )
 
 
 def _governor() -> Finding:

@@ -1,4 +1,4 @@
-"""Volatile facts of a run: kernel, governor, mitigations, limits, load, and where the bench directory lies."""
+"""Volatile facts of a run: kernel, governor, mitigations, limits, load, the bench directory's mount."""
 
 from __future__ import annotations
 
@@ -52,7 +52,11 @@ def mount_of(directory: Path, mountinfo: str | None = None) -> Mount:
         point = re.sub(r"\\(\d{3})", lambda match: chr(int(match.group(1), 8)), fields[4])
         inside = resolved == point or resolved.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= best:
-            options = [o for o in f"{fields[5]},{rest[2]}".split(",") if "/" not in o and "=" not in o or o.startswith("data=")]
+            options = [
+                o
+                for o in f"{fields[5]},{rest[2]}".split(",")
+                if ("/" not in o and "=" not in o) or o.startswith("data=")
+            ]
             best, found = len(point), Mount(rest[0], ",".join(dict.fromkeys(options)))
     return found
 
@@ -103,7 +107,9 @@ def commit_of(checkout: Path) -> Commit:
 
 def _git(checkout: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=checkout, capture_output=True, text=True, timeout=30, check=True)
+        done = subprocess.run(
+            ["git", *arguments], cwd=checkout, capture_output=True, text=True, timeout=30, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

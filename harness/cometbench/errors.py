@@ -11,7 +11,7 @@ class UsageError(CometbenchError):
     """The user asked for something that does not exist; the message names it and what exists."""
 
 
-class CheckoutNotFound(CometbenchError):
+class CheckoutNotFoundError(CometbenchError):
     """Experiments and results live in a checkout of the project, and none was found."""
 
 
@@ -19,7 +19,7 @@ class SubjectError(CometbenchError):
     """A subject broke its contract or could not be loaded; the message names it."""
 
 
-class WriterLost(CometbenchError):
+class WriterLostError(CometbenchError):
     """A writer process of a multi-process benchmark ended without an answer."""
 
 

@@ -1,6 +1,9 @@
-"""What an experiment is: its question, method and limitations in words, its benchmarks as data, its finding as text.
+"""What an experiment is: its question, method and limitations in words, its benchmarks as data.
 
-Experiments live in the checkout's `experiments` package, one module per section, each with a module-level EXPERIMENT.
+Its finding as text.
+
+Experiments live in the checkout's `experiments` package, one module per section, each with a module-level
+EXPERIMENT.
 """
 
 from __future__ import annotations
@@ -19,8 +22,11 @@ from cometbench.model import Run
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """One section. `latency` lists benchmarks that get a pass of per-operation samples, `syscalls` those whose system
-    calls are counted; `finding` turns a run into sentences, each with its figures."""
+    """One section.
+
+    `latency` lists benchmarks that get a pass of per-operation samples, `syscalls` those whose system calls
+    are counted; `finding` turns a run into sentences, each with its figures.
+    """
 
     section: str
     title: str
@@ -34,7 +40,9 @@ class Experiment:
 
 
 def load_experiments(checkout: Path, extra: Sequence[Path] = ()) -> dict[str, Experiment]:
-    """All experiments by section, floors first: the checkout's, then those of the modules in the `extra` directories.
+    """All experiments by section, floors first: the checkout's.
+
+    Then those of the modules in the `extra` directories.
 
     Raises UsageError when a section is defined twice.
     """
@@ -45,9 +53,10 @@ def load_experiments(checkout: Path, extra: Sequence[Path] = ()) -> dict[str, Ex
     found: dict[str, Experiment] = {}
     for name in modules:
         experiment = getattr(importlib.import_module(name), "EXPERIMENT", None)
-        if isinstance(experiment, Experiment):
-            if found.setdefault(experiment.section, experiment) is not experiment:
-                raise UsageError(f"section {experiment.section!r} of {name} exists already")
+        if not isinstance(experiment, Experiment):
+            continue
+        if found.setdefault(experiment.section, experiment) is not experiment:
+            raise UsageError(f"section {experiment.section!r} of {name} exists already")
     return dict(sorted(found.items(), key=lambda item: item[0] != "floors"))
 
 

@@ -1,4 +1,7 @@
-"""The latency pass: per-operation samples of one benchmark, summarised; a percentile that rests on few is hidden."""
+"""The latency pass: per-operation samples of one benchmark, summarised.
+
+A percentile that rests on few is hidden.
+"""
 
 from __future__ import annotations
 
@@ -31,16 +34,25 @@ class LatencyPass(NamedTuple):
 def measure_latency(
     benchmark: Benchmark, profile: Profile, root: RunRoot, seed: int, search_path: Sequence[Path] = ()
 ) -> LatencyPass:
-    """Run the pass in a process of its own. A failure, also of the verification, is in `measurement.failure`."""
+    """Run the pass in a process of its own.
+
+    A failure, also of the verification, is in `measurement.failure`.
+    """
     directory = root.fresh(benchmark.name)
-    outcome_file, samples_file, bench_directory = directory / "outcome.json", directory / "samples", directory / "bench"
+    outcome_file, samples_file, bench_directory = (
+        directory / "outcome.json",
+        directory / "samples",
+        directory / "bench",
+    )
     bench_directory.mkdir()
     arguments = ["--spec", benchmark.to_json(), "--directory", str(bench_directory), "--seed", str(seed),
                  "--seconds", str(profile.latency_seconds), "--samples-max", str(profile.latency_samples_max),
                  "--samples", str(samples_file), "--outcome", str(outcome_file)]  # fmt: skip
     samples = np.empty(0, dtype=np.uint32)
     try:
-        run_module("cometbench.latency_worker", arguments, profile.worker_seconds_max, search_path=search_path)
+        run_module(
+            "cometbench.latency_worker", arguments, profile.worker_seconds_max, search_path=search_path
+        )
         raw = np.frombuffer(samples_file.read_bytes(), dtype=np.uint64)
         samples = np.minimum(raw, np.iinfo(np.uint32).max).astype(np.uint32)
         outcome = json.loads(outcome_file.read_text())
@@ -72,7 +84,7 @@ def measure_latency(
 
 
 def summarise(samples_ns: npt.NDArray[np.uint32], timer_overhead_ns: float, key: str) -> LatencySummary:
-    """Percentiles of the samples as measured, timer included; None where fewer than 100 samples lie beyond."""
+    """Percentiles of the samples as measured, timer included; None where fewer than 100 lie beyond."""
     count = len(samples_ns)
 
     def percentile(percent: float) -> float | None:

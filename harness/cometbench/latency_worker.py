@@ -1,6 +1,7 @@
-"""The latency process: one clock reading before and after each append. `python -m cometbench.latency_worker`
+"""The latency process, `python -m cometbench.latency_worker`: a clock reading before and after each append.
 
-A pass of its own, because two clock readings per operation cost more than some operations. Standard library only.
+A pass of its own, because two clock readings per operation cost more than some operations. Standard library
+only.
 """
 
 from __future__ import annotations

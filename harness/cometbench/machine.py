@@ -1,7 +1,7 @@
 """The machine's fingerprint: stable hardware only, so that the same machine always lands in the same folder.
 
-Nothing here names its owner: no host name, serial, address, user name or path. Linux only; facts that the kernel does
-not give are left out.
+Nothing here names its owner: no host name, serial, address, user name or path. Linux only; facts that the
+kernel does not give are left out.
 """
 
 from __future__ import annotations
@@ -17,12 +17,21 @@ from cometbench.model import Fact, Machine
 
 _GIB = 1 << 30
 _BLOCK_SECTOR_BYTES = 512
-# Loop, RAM, compressed-RAM, network and device-mapper disks, floppies and optical drives are not the machine's own.
+# Loop, RAM, network and device-mapper disks, floppies and optical drives are not the machine's own.
 _VIRTUAL_DISKS = re.compile(r"^(loop|ram|zram|nbd|dm-|md|fd|sr)")
+
+_CPU_FACTS = {
+    "cpu_model": "model name",
+    "cpu_family": "cpu family",
+    "cpu_model_number": "model",
+    "cpu_stepping": "stepping",
+    "cpu_implementer": "CPU implementer",
+    "cpu_part": "CPU part",
+}
 
 
 def fingerprint(root: Path = Path("/")) -> Machine:
-    """This machine; `root` is the directory that holds proc and sys, for tests."""
+    """Describe this machine; `root` is the directory that holds proc and sys, for tests."""
     hardware = stable_hardware(root)
     text = json.dumps(hardware, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -64,9 +73,7 @@ def _cpu(root: Path) -> dict[str, Fact]:
     cores = {(p.get("physical id", "0"), p["core id"]) for p in processors if "core id" in p}
     if cores:
         facts["cores"] = len(cores)
-    names = {"cpu_model": "model name", "cpu_family": "cpu family", "cpu_model_number": "model", "cpu_stepping": "stepping",
-             "cpu_implementer": "CPU implementer", "cpu_part": "CPU part"}  # fmt: skip
-    facts.update({fact: first[key] for fact, key in names.items() if key in first})
+    facts.update({fact: first[key] for fact, key in _CPU_FACTS.items() if key in first})
     facts["virtualised"] = "hypervisor" in first.get("flags", "").split()
     return facts
 

@@ -1,8 +1,9 @@
 """A benchmark with several real writer processes on one shard.
 
-The processes are forked before any subject is open, each opens its own, and every measured value starts them through
-one barrier. The value is the time from the first start to the last end, so it covers `calls` appends of every
-process. Every wait is bounded: a process that dies or hangs fails the benchmark with its index named.
+The processes are forked before any subject is open, each opens its own, and every measured value starts them
+through one barrier. The value is the time from the first start to the last end, so it covers `calls` appends
+of every process. Every wait is bounded: a process that dies or hangs fails the benchmark with its index
+named.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from cometbench.benchmark import STREAM, Benchmark, load_subject
-from cometbench.errors import WriterLost
+from cometbench.errors import WriterLostError
 from cometbench.measuring import Writing, verify
 from cometbench.verification import Appended, Finding
 
@@ -43,8 +44,16 @@ class ManyProcesses:
         self._processes: list[Any] = []
         for process in range(benchmark.processes):
             here, there = context.Pipe()
-            arguments = (benchmark, directory, seed, process, there, barrier, [*self._connections, here])
-            worker = context.Process(target=_write, args=arguments, daemon=True)
+            arguments = {
+                "benchmark": benchmark,
+                "directory": directory,
+                "seed": seed,
+                "process": process,
+                "connection": there,
+                "barrier": barrier,
+                "inherited": [*self._connections, here],
+            }
+            worker = context.Process(target=_write, kwargs=arguments, daemon=True)
             worker.start()
             there.close()
             self._connections.append(here)
@@ -65,7 +74,9 @@ class ManyProcesses:
         writers: list[Appended] = self._gather()
         for worker in self._processes:
             worker.join(ANSWER_SECONDS_MAX)
-        subject = load_subject(self._benchmark.implementation)(self._directory, STREAM, self._benchmark.config)
+        subject = load_subject(self._benchmark.implementation)(
+            self._directory, STREAM, self._benchmark.config
+        )
         return verify(subject, writers)
 
     def _gather(self) -> list[Any]:
@@ -73,17 +84,20 @@ class ManyProcesses:
         for process, connection in enumerate(self._connections):
             try:
                 if not connection.poll(ANSWER_SECONDS_MAX):
-                    raise WriterLost(f"writer process {process} did not answer within {ANSWER_SECONDS_MAX:.0f} s")
+                    raise WriterLostError(
+                        f"writer process {process} did not answer within {ANSWER_SECONDS_MAX:.0f} s"
+                    )
                 answer = connection.recv()
             except EOFError:
-                raise WriterLost(f"writer process {process} ended without an answer") from None
+                raise WriterLostError(f"writer process {process} ended without an answer") from None
             if isinstance(answer, _Answer) and answer.error:
-                raise WriterLost(f"writer process {process}: {answer.error}")
+                raise WriterLostError(f"writer process {process}: {answer.error}")
             answers.append(answer)
         return answers
 
 
 def _write(
+    *,
     benchmark: Benchmark,
     directory: Path,
     seed: int,
@@ -92,7 +106,7 @@ def _write(
     barrier: Barrier,
     inherited: list[Connection],
 ) -> None:
-    """Body of a writer process: answer ready, then one `_Answer` per number of calls, then what was appended."""
+    """Be a writer process: answer ready, then one `_Answer` per number of calls, then what was appended."""
     for other in inherited:
         other.close()
     try:

@@ -16,7 +16,7 @@ from cometbench.verification import Appended, Finding, verify_bytes, verify_entr
 
 
 class Writing:
-    """One writer process's end of a benchmark: an open subject, its pool, and the count of what it appended."""
+    """One writer process's end of a benchmark: an open subject, its pool, a count of what it appended."""
 
     def __init__(self, benchmark: Benchmark, directory: Path, seed: int, process: int = 0) -> None:
         self._benchmark = benchmark
@@ -33,7 +33,9 @@ class Writing:
         items = list(islice(self._items, calls))
         if self._durable:
             self.subject.settle()
-        self.subject.prepare(sum(map(len, items)) if self._benchmark.batch == 1 else sum(len(e) for i in items for e in i))
+        self.subject.prepare(
+            sum(map(len, items)) if self._benchmark.batch == 1 else sum(len(e) for i in items for e in i)
+        )
         return items
 
     def timed(self, items: list[Any]) -> Timed:

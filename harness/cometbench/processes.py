@@ -1,4 +1,7 @@
-"""Start a measuring process, wait for it with a limit, and leave nothing of it behind, writer processes included."""
+"""Start a measuring process, wait for it with a limit, and leave nothing of it behind.
+
+Writer processes included.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from cometbench.errors import CometbenchError
 _ERROR_LINES_SHOWN = 3
 
 
-class WorkerFailed(CometbenchError):
+class WorkerFailedError(CometbenchError):
     """A measuring process failed or ran out of time; the message holds the end of what it said."""
 
 
@@ -28,31 +31,44 @@ class Finished(NamedTuple):
 
 def run_module(module: str, arguments: Sequence[str], limit_seconds: float, prefix: Sequence[str] = (),
                search_path: Sequence[Path] = ()) -> Finished:  # fmt: skip
-    """Run `python -m module` in a session of its own. Raises WorkerFailed; on any way out the whole session is dead.
+    """Run `python -m module` in a session of its own.
 
-    `prefix` goes before the interpreter (a tracer); `search_path` extends PYTHONPATH (subjects outside the package).
+    Raises WorkerFailedError; on any way out the whole session is dead.
+
+    `prefix` goes before the interpreter (a tracer); `search_path` extends PYTHONPATH (subjects outside the
+    package).
     """
     environment = dict(os.environ, PYTHONHASHSEED="0")
     if search_path:
-        environment["PYTHONPATH"] = os.pathsep.join([*map(str, search_path), environment.get("PYTHONPATH", "")]).rstrip(":")
+        environment["PYTHONPATH"] = os.pathsep.join(
+            [*map(str, search_path), environment.get("PYTHONPATH", "")]
+        ).rstrip(":")
     command = [*prefix, sys.executable, "-m", module, *arguments]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=environment,
     ) as process:
         try:
             stdout, stderr = process.communicate(timeout=limit_seconds)
         except subprocess.TimeoutExpired:
-            raise WorkerFailed(f"ran longer than {limit_seconds:.0f} s and was ended") from None
+            raise WorkerFailedError(f"ran longer than {limit_seconds:.0f} s and was ended") from None
         finally:
             _end_session(process)
     if process.returncode != 0:
         tail = " | ".join(line.strip() for line in stderr.strip().splitlines()[-_ERROR_LINES_SHOWN:])
-        raise WorkerFailed(f"exit code {process.returncode}: {tail or 'no message'}")
+        raise WorkerFailedError(f"exit code {process.returncode}: {tail or 'no message'}")
     return Finished(stdout, stderr)
 
 
 def _end_session(process: subprocess.Popen[str]) -> None:
-    """Kill what is left of the session: the leader where it was given up on, and writer processes it left behind."""
+    """Kill what is left of the session: the leader where it was given up on.
+
+    And writer processes it left behind.
+    """
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:

@@ -15,9 +15,10 @@ ProfileName = Literal["smoke", "quick", "full"]
 class Profile:
     """Every number that trades time for certainty.
 
-    A worker runs one warm-up and `values` values of at least `value_seconds_min` each, fewer where `value_bytes_max`
-    payload bytes or `value_entries_max` entries of one process would be exceeded: what is written is read back and
-    compared. `rounds_main` holds for the guide's tables, `rounds_other` for floors and goals.
+    A worker runs one warm-up and `values` values of at least `value_seconds_min` each, fewer where
+    `value_bytes_max` payload bytes or `value_entries_max` entries of one process would be exceeded: what is
+    written is read back and compared. `rounds_main` holds for the guide's tables, `rounds_other` for floors
+    and goals.
     """
 
     name: ProfileName

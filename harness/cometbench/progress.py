@@ -1,9 +1,13 @@
-"""Progress: a live bar on a terminal, plain lines without one. Estimates come from what workers took so far."""
+"""Progress: a live bar on a terminal, plain lines without one.
+
+Estimates come from what workers took so far.
+"""
 
 from __future__ import annotations
 
 from time import monotonic
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -12,7 +16,10 @@ _PLAIN_INTERVAL_SECONDS = 10.0
 
 
 class RunProgress:
-    """Shows phases and the seconds left; used as a context manager by one run. Failures are printed at once."""
+    """Shows phases and the seconds left; used as a context manager by one run.
+
+    Failures are printed at once.
+    """
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -21,16 +28,23 @@ class RunProgress:
         self._plain_last = monotonic()
         self._started = monotonic()
 
-    def __enter__(self) -> RunProgress:
+    def __enter__(self) -> Self:
         if self.console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f} workers"),
-                TimeElapsedColumn(), TextColumn("{task.fields[left]}"), console=self.console, transient=True,
-            )  # fmt: skip
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed:.0f}/{task.total:.0f} workers"),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[left]}"),
+                console=self.console,
+                transient=True,
+            )
             self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.stop()
 
@@ -52,7 +66,9 @@ class RunProgress:
             self._bar.update(self._task, completed=done, left=left)
         elif monotonic() - self._plain_last >= _PLAIN_INTERVAL_SECONDS:
             self._plain_last = monotonic()
-            self.console.print(f"{self._clock()} {done}/{workers} workers{left and ', ' + left} (last: {name})")
+            self.console.print(
+                f"{self._clock()} {done}/{workers} workers{left and ', ' + left} (last: {name})"
+            )
 
     def say(self, message: str) -> None:
         """A line that stays."""

@@ -1,7 +1,7 @@
 """The run root: one directory under the bench directory that holds every log of a run and dies with it.
 
-The manager owns it through a file lock, so that a root whose manager was killed is recognised and swept by the
-next run, and a root in use by another run is left alone.
+The manager owns it through a file lock, so that a root whose manager was killed is recognised and swept by
+the next run, and a root in use by another run is left alone.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from cometbench.errors import UsageError
 
@@ -43,10 +44,12 @@ class RunRoot:
         """Remove a worker's directory, and with it its dirty pages."""
         shutil.rmtree(path, ignore_errors=True)
 
-    def __enter__(self) -> RunRoot:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
 

@@ -1,7 +1,9 @@
-"""The interleaved runner: calibrate once, then per round, in a shuffled seeded order, one pyperf worker per benchmark.
+"""The interleaved runner: calibrate once, then per round, in a shuffled seeded order.
 
-Drift of the machine thus falls on all benchmarks of a round alike, and ratios pair workers of one round. Every
-worker verifies the log it wrote; a benchmark whose log differs fails and gets no further worker.
+One pyperf worker per benchmark.
+
+Drift of the machine thus falls on all benchmarks of a round alike, and ratios pair workers of one round.
+Every worker verifies the log it wrote; a benchmark whose log differs fails and gets no further worker.
 """
 
 from __future__ import annotations
@@ -21,15 +23,35 @@ from cometbench.benchmark import Benchmark, code_hash
 from cometbench.environment import mount_of
 from cometbench.errors import CometbenchError
 from cometbench.model import Measurement, Sample, Verification
-from cometbench.processes import WorkerFailed, run_module
+from cometbench.processes import WorkerFailedError, run_module
 from cometbench.profiles import Profile
 from cometbench.progress import RunProgress
 from cometbench.run_root import RunRoot
 
 # What pyperf may keep about a worker; the rest names hosts, paths and boot times.
 _PUBLIC_METADATA = frozenset(
-    "aslr batch calibrate_loops cpu_config cpu_count cpu_freq cpu_model_name duration load_avg_1min loops mem_max_rss name"
-    " perf_version processes python_implementation python_version runnable_threads timer unit workload".split()
+    {
+        "aslr",
+        "batch",
+        "calibrate_loops",
+        "cpu_config",
+        "cpu_count",
+        "cpu_freq",
+        "cpu_model_name",
+        "duration",
+        "load_avg_1min",
+        "loops",
+        "mem_max_rss",
+        "name",
+        "perf_version",
+        "processes",
+        "python_implementation",
+        "python_version",
+        "runnable_threads",
+        "timer",
+        "unit",
+        "workload",
+    }
 )
 # Until a benchmark has run once: about what starting an interpreter and reading a small log back takes.
 _WORKER_SECONDS_GUESS = 0.5
@@ -37,7 +59,10 @@ _WORKER_SECONDS_GUESS = 0.5
 
 @dataclasses.dataclass
 class Collected:
-    """What one benchmark has so far: loops, one sample and one raw pyperf run per worker, verification, failure."""
+    """What one benchmark has so far: loops, one sample and one raw pyperf run per worker, verification.
+
+    Failure.
+    """
 
     benchmark: Benchmark
     loops: int = 0
@@ -52,12 +77,18 @@ class Collected:
 
 
 class Runner:
-    """Runs benchmarks under one profile in one run root. `collected` is valid at any time, so an interruption keeps it."""
+    """Runs benchmarks under one profile in one run root; `collected` is valid at any time."""
 
     def __init__(
-        self, benchmarks: Sequence[Benchmark], profile: Profile, root: RunRoot, seed: int, progress: RunProgress,
+        self,
+        benchmarks: Sequence[Benchmark],
+        profile: Profile,
+        root: RunRoot,
+        *,
+        seed: int,
+        progress: RunProgress,
         search_path: Sequence[Path] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.collected = {benchmark.name: Collected(benchmark) for benchmark in benchmarks}
         if len(self.collected) != len(benchmarks):
             raise CometbenchError("benchmark names must be unique in a run")
@@ -71,13 +102,19 @@ class Runner:
         for done, item in enumerate(self.collected.values(), 1):
             self._guarded(item, lambda item=item: self._calibrate(item))
             self._progress.advance(done, len(self.collected), item.benchmark.name, None)
-        for round_number in range(max((self._profile.rounds(i.benchmark) for i in self.collected.values()), default=0)):
+        for round_number in range(
+            max((self._profile.rounds(i.benchmark) for i in self.collected.values()), default=0)
+        ):
             self._round(round_number)
 
     def measurements(self) -> list[Measurement]:
         """One measurement per benchmark that has a value or a failure, in the order given."""
         file_system = mount_of(self._root.path).file_system
-        return [_measurement(i, file_system, self._seed) for i in self.collected.values() if i.samples or i.failure]
+        return [
+            _measurement(i, file_system, self._seed)
+            for i in self.collected.values()
+            if i.samples or i.failure
+        ]
 
     def suite(self) -> pyperf.BenchmarkSuite | None:
         """The raw runs as a pyperf suite, or None where nothing was measured."""
@@ -85,10 +122,14 @@ class Runner:
         return pyperf.BenchmarkSuite(benchmarks) if benchmarks else None
 
     def _round(self, number: int) -> None:
-        items = [i for i in self.collected.values() if self._profile.rounds(i.benchmark) > number and not i.failure]
+        items = [
+            i for i in self.collected.values() if self._profile.rounds(i.benchmark) > number and not i.failure
+        ]
         random.Random(f"{self._seed}/round/{number}").shuffle(items)
         rounds = max(self._profile.rounds(i.benchmark) for i in self.collected.values())
-        self._progress.phase(f"round {number + 1} of {rounds}", len(items), self._seconds_left(number - 1, []))
+        self._progress.phase(
+            f"round {number + 1} of {rounds}", len(items), self._seconds_left(number - 1, [])
+        )
         for order, item in enumerate(items):
             self._guarded(item, lambda item=item, order=order: self._measure(item, number, order))
             left = self._seconds_left(number, items[order + 1 :])
@@ -106,7 +147,7 @@ class Runner:
         started = monotonic()
         try:
             step()  # type: ignore[operator]
-        except (WorkerFailed, CometbenchError, OSError) as error:
+        except (WorkerFailedError, CometbenchError, OSError) as error:
             item.failure = str(error)
         if item.failure:
             self._progress.say(f"FAILED {item.benchmark.name}: {item.failure}")
@@ -141,10 +182,24 @@ class Runner:
         outcome, output = directory / "outcome.json", directory / "pyperf.json"
         bench_directory = directory / "bench"
         bench_directory.mkdir()
-        arguments = ["--spec", item.benchmark.to_json(), "--directory", str(bench_directory), "--seed", str(self._seed),
-                     "--outcome", str(outcome), "--worker", "-o", str(output), *options]  # fmt: skip
+        arguments = [
+            *(
+                "--spec",
+                item.benchmark.to_json(),
+                "--directory",
+                str(bench_directory),
+                "--seed",
+                str(self._seed),
+            ),
+            *("--outcome", str(outcome), "--worker", "-o", str(output), *options),
+        ]
         try:
-            run_module("cometbench.worker", arguments, self._profile.worker_seconds_max, search_path=self._search_path)
+            run_module(
+                "cometbench.worker",
+                arguments,
+                self._profile.worker_seconds_max,
+                search_path=self._search_path,
+            )
             _fold(item, json.loads(outcome.read_text()))
             run: pyperf.Run = pyperf.Benchmark.load(str(output)).get_runs()[0]
             return run

@@ -1,4 +1,6 @@
-"""One run from start to end: machine, store, interleaved rounds, latency and system-call passes, claims, exit status.
+"""One run from start to end: machine, store, interleaved rounds, latency and system-call passes, claims.
+
+Exit status.
 
 The store is written as passes end; an interruption (Ctrl-C, SIGTERM) keeps what has finished and says so.
 """
@@ -25,13 +27,16 @@ from cometbench.progress import RunProgress
 from cometbench.run_root import RunRoot
 from cometbench.runner import Runner
 from cometbench.store import RunStore
-from cometbench.syscalls import StraceMissing, count_syscalls
+from cometbench.syscalls import StraceMissingError, count_syscalls
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a run is asked for. `directory` is where logs are written, `results` the results tree; `search_path`
-    holds subjects that live outside the package."""
+    """What a run is asked for.
+
+    `directory` is where logs are written, `results` the results tree; `search_path` holds subjects that live
+    outside the package.
+    """
 
     profile: Profile
     directory: Path
@@ -52,8 +57,12 @@ class Finished:
 
 
 def run_experiments(experiments: Sequence[Experiment], settings: Settings, progress: RunProgress) -> Finished:
-    """Run everything the experiments ask for and store it. Raises UsageError when the bench directory is unusable."""
+    """Run everything the experiments ask for and store it.
+
+    Raises UsageError when the bench directory is unusable.
+    """
     with RunRoot(settings.directory) as root:
+        progress.say(_introduction(experiments, settings))
         facts = environment.volatile_facts(root.path)
         commit = environment.commit_of(settings.checkout)
         store = RunStore.create(
@@ -75,12 +84,24 @@ class _Session:
     """The passes of one run, in order, and what failed in them."""
 
     def __init__(
-        self, experiments: Sequence[Experiment], settings: Settings, progress: RunProgress, root: RunRoot, store: RunStore
+        self,
+        experiments: Sequence[Experiment],
+        settings: Settings,
+        progress: RunProgress,
+        root: RunRoot,
+        store: RunStore,
     ) -> None:
         self._experiments, self._settings, self._progress = experiments, settings, progress
         self._root, self._store = root, store
         benchmarks = [benchmark for experiment in experiments for benchmark in experiment.benchmarks]
-        self._runner = Runner(benchmarks, settings.profile, root, settings.seed, progress, settings.search_path)
+        self._runner = Runner(
+            benchmarks,
+            settings.profile,
+            root,
+            seed=settings.seed,
+            progress=progress,
+            search_path=settings.search_path,
+        )
         self._kept = False
         self.failures: list[str] = []
 
@@ -122,7 +143,9 @@ class _Session:
 
     def _latency(self, benchmark: Benchmark) -> None:
         settings = self._settings
-        measured = measure_latency(benchmark, settings.profile, self._root, settings.seed, settings.search_path)
+        measured = measure_latency(
+            benchmark, settings.profile, self._root, settings.seed, settings.search_path
+        )
         if measured.measurement.failure is None:
             self._store.add_latency(benchmark.name, np.asarray(measured.samples_ns))
         self._keep(measured.measurement)
@@ -130,12 +153,22 @@ class _Session:
     def _syscalls(self, benchmark: Benchmark) -> None:
         settings = self._settings
         try:
-            self._keep(count_syscalls(benchmark, settings.profile, self._root, settings.seed, settings.search_path))
-        except StraceMissing as reason:
+            self._keep(
+                count_syscalls(benchmark, settings.profile, self._root, settings.seed, settings.search_path)
+            )
+        except StraceMissingError as reason:
             self._progress.say(f"not measured {benchmark.name}: {reason}")
             self._store.add_measurement(_uncounted(benchmark, str(reason)))
         except CometbenchError as error:
             self._keep(_uncounted(benchmark, str(error)))
+
+
+def _introduction(experiments: Sequence[Experiment], settings: Settings) -> str:
+    mount = environment.mount_of(settings.directory)
+    where = f"{mount.file_system}{' (memory, not a disk)' if mount.is_memory else ''}"
+    sections = ", ".join(experiment.section for experiment in experiments)
+    count = sum(len(experiment.benchmarks) for experiment in experiments)
+    return f"Profile {settings.profile.name}: {count} benchmarks of {sections}; logs on {where}; seed {settings.seed}"
 
 
 def _uncounted(benchmark: Benchmark, reason: str) -> Measurement:

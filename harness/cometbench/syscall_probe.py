@@ -1,12 +1,14 @@
-"""The process under strace: opens, warms up, appends between two marks, closes. `python -m cometbench.syscall_probe`
+"""The process under strace: opens, warms up, appends between two marks, closes.
 
-The marks are stat calls on paths that do not exist; they bracket the appending thread's system calls in the trace.
+`python -m cometbench.syscall_probe`
+
+The marks are stat calls on paths that do not exist; they bracket the appending thread's system calls in the
+trace.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,7 +45,7 @@ def main() -> None:
 
 def _mark(path: str) -> None:
     with suppress(FileNotFoundError):
-        os.stat(path)
+        Path(path).stat()
 
 
 if __name__ == "__main__":

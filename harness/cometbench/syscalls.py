@@ -1,7 +1,8 @@
 """System calls per append, counted by strace; never timed under it.
 
-Two readings: the appending thread's calls between two marks of a trace (the measured value), and all threads' calls
-by `strace -c -f`, as the difference of two runs that append different numbers of entries (start-up cancels out).
+Two readings: the appending thread's calls between two marks of a trace (the measured value), and all threads'
+calls by `strace -c -f`, as the difference of two runs that append different numbers of entries (start-up
+cancels out).
 """
 
 from __future__ import annotations
@@ -24,20 +25,23 @@ from cometbench.syscall_probe import BEGIN_MARK, END_MARK
 
 _APPENDS_SMALL = 100
 _APPENDS_WITH_CALLS = 1_000
-# Below so many calls per append in the small trace, a path counts as free of them and is traced over many appends.
+# A path with fewer calls per append than this in the small trace is traced again over many appends.
 _FREE_BELOW = 0.5
 _TRACE_LINE = re.compile(r"^(\d+) +(?:<\.\.\. )?(\w+)(\(| resumed)")
 _SUMMARY_LINE = re.compile(r"^ *[\d.]+ +[\d.]+ +\d+ +(\d+) +(?:\d+ +)?(\w+)$")
 
 
-class StraceMissing(CometbenchError):
+class StraceMissingError(CometbenchError):
     """strace cannot count here; the message says why."""
 
 
 def count_syscalls(
     benchmark: Benchmark, profile: Profile, root: RunRoot, seed: int, search_path: Sequence[Path] = ()
 ) -> Measurement:
-    """Calls per append as one sample. Raises StraceMissing where nothing can be traced, CometbenchError on failure."""
+    """Calls per append as one sample.
+
+    Raises StraceMissingError where nothing can be traced, CometbenchError on failure.
+    """
     require_strace()
     probe = _Probe(benchmark, profile, root, seed, search_path)
     appends = min(_APPENDS_WITH_CALLS, profile.syscall_appends_max)
@@ -71,13 +75,15 @@ def count_syscalls(
 
 
 def require_strace() -> None:
-    """Raise StraceMissing with the reason where strace is missing or may not trace."""
+    """Raise StraceMissingError with the reason where strace is missing or may not trace."""
     if shutil.which("strace") is None:
-        raise StraceMissing("strace is not installed (Debian: apt-get install strace)")
-    tried = subprocess.run(["strace", "-c", "-o", "/dev/null", "true"], capture_output=True, text=True, timeout=30)
+        raise StraceMissingError("strace is not installed (Debian: apt-get install strace)")
+    tried = subprocess.run(
+        ["strace", "-c", "-o", "/dev/null", "true"], capture_output=True, text=True, timeout=30, check=False
+    )
     if tried.returncode != 0:
         message = tried.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise StraceMissing(f"strace may not trace a process here: {message[0]}")
+        raise StraceMissingError(f"strace may not trace a process here: {message[0]}")
 
 
 def parse_trace(text: str) -> Counter[str]:
@@ -131,7 +137,13 @@ class _Probe:
                      "--seed", str(self._seed), "--appends", str(appends)]  # fmt: skip
         prefix = ["strace", *options, "-o", str(output), "--"]
         try:
-            run_module("cometbench.syscall_probe", arguments, self._profile.worker_seconds_max, prefix, self._search_path)
+            run_module(
+                "cometbench.syscall_probe",
+                arguments,
+                self._profile.worker_seconds_max,
+                prefix,
+                self._search_path,
+            )
             return output.read_text(errors="replace")
         finally:
             self._root.drop(directory)

@@ -1,7 +1,7 @@
 """Verification: what was read back against what was appended, exactly, entry by entry.
 
-A writer appends its pool over and over, so entry i of process p must equal pool[p][i % len(pool[p])]. Standard
-library only. The first difference ends the comparison and is named by stream and entry number.
+A writer appends its pool over and over, so entry i of process p must equal pool[p][i % len(pool[p])].
+Standard library only. The first difference ends the comparison and is named by stream and entry number.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Finding:
     detail: str = ""
 
 
-class _Difference(Exception):
+class _DifferenceError(Exception):
     """The first difference between the log and what was appended; carries the sentence that names it."""
 
 
@@ -64,14 +64,14 @@ def verify_entries(stream: str, writers: list[Appended], chunks: Iterable[Chunk]
             found += len(chunk.entries)
         check.end(next_number or 0)
         if acknowledged:
-            raise _Difference(f"entry {min(acknowledged)} was acknowledged and is not in the log")
-    except _Difference as difference:
+            raise _DifferenceError(f"entry {min(acknowledged)} was acknowledged and is not in the log")
+    except _DifferenceError as difference:
         return Finding("failed", expected, found, f"stream {stream}: {difference}")
     return Finding("ok", expected, found)
 
 
 def verify_bytes(stream: str, writer: Appended, chunks: Iterable[Chunk]) -> Finding:
-    """Check an undivided byte string: it must be the appended entries one behind the other, and nothing else."""
+    """Check an undivided byte string: the appended entries one behind the other, and nothing else."""
     ends = list(accumulate(map(len, writer.pool)))
     cycle = memoryview(b"".join(writer.pool))
     whole, rest = divmod(writer.count, len(writer.pool))
@@ -86,13 +86,20 @@ def verify_bytes(stream: str, writer: Appended, chunks: Iterable[Chunk]) -> Find
                 if view[:size] != cycle[at : at + size]:
                     offset += next(i for i in range(size) if view[i] != cycle[at + i])
                     entry = _entry_at(offset, ends)
-                    return Finding("failed", writer.count, entry, f"stream {stream}: entry {entry} altered at byte {offset}")
+                    return Finding(
+                        "failed",
+                        writer.count,
+                        entry,
+                        f"stream {stream}: entry {entry} altered at byte {offset}",
+                    )
                 offset += size
                 view = view[size:]
     if offset == bytes_expected:
         return Finding("ok", writer.count, writer.count)
     entry = _entry_at(offset, ends)
-    detail = f"stream {stream}: {offset} bytes read, {bytes_expected} appended; first difference in entry {entry}"
+    detail = (
+        f"stream {stream}: {offset} bytes read, {bytes_expected} appended; first difference in entry {entry}"
+    )
     return Finding("failed", writer.count, entry, detail)
 
 
@@ -103,16 +110,20 @@ def _entry_at(offset: int, ends: list[int]) -> int:
 
 def _check_numbers(numbers: range, count: int, next_number: int | None) -> None:
     if len(numbers) != count:
-        raise _Difference(f"entries {numbers.start} to {numbers.stop - 1}: {count} read back, {len(numbers)} numbers spanned")
+        raise _DifferenceError(
+            f"entries {numbers.start} to {numbers.stop - 1}: {count} read back, {len(numbers)} numbers spanned"
+        )
     if next_number is not None and numbers.start != next_number:
-        raise _Difference(f"entry {next_number} is missing: the log goes on at number {numbers.start}")
+        raise _DifferenceError(f"entry {next_number} is missing: the log goes on at number {numbers.start}")
 
 
 def _check_acknowledged(numbers: range, entries: list[bytes], acknowledged: dict[int, bytes]) -> None:
     for number in [number for number in acknowledged if number in numbers]:
         expected, found = acknowledged.pop(number), entries[number - numbers.start]
         if found != expected:
-            raise _Difference(f"entry {number} was acknowledged as {_shown(expected)} and holds {_shown(found)}")
+            raise _DifferenceError(
+                f"entry {number} was acknowledged as {_shown(expected)} and holds {_shown(found)}"
+            )
 
 
 class _SingleWriter:
@@ -125,15 +136,17 @@ class _SingleWriter:
         pool, count = self._writer.pool, self._writer.count
         at = first_mismatch(entries, pool, self._found)
         if at >= 0:
-            raise _Difference(self._name(numbers[at], self._found + at, entries[at]))
+            raise _DifferenceError(self._name(numbers[at], self._found + at, entries[at]))
         self._found += len(entries)
         if self._found > count:
             extra = numbers[count - self._found + len(entries)]
-            raise _Difference(f"entry {extra} was never appended: {count} entries were")
+            raise _DifferenceError(f"entry {extra} was never appended: {count} entries were")
 
     def end(self, next_number: int) -> None:
         if self._found < self._writer.count:
-            raise _Difference(f"entry {next_number} lost: {self._found} entries of {self._writer.count} in the log")
+            raise _DifferenceError(
+                f"entry {next_number} lost: {self._found} entries of {self._writer.count} in the log"
+            )
 
     def _name(self, number: int, index: int, found: bytes) -> str:
         pool = self._writer.pool
@@ -144,23 +157,30 @@ class _SingleWriter:
 
 
 class _ManyWriters:
-    """Several writers on one stream: any interleaving, but every writer's own entries in its own order, once each."""
+    """Several writers on one stream: any interleaving, but every writer's own entries in its own order.
+
+    Once each.
+    """
 
     def __init__(self, writers: list[Appended]) -> None:
         self._writers = writers
         self._next = [0] * len(writers)
-        self._places = {entry: (p, i) for p, writer in enumerate(writers) for i, entry in enumerate(writer.pool)}
+        self._places = {
+            entry: (p, i) for p, writer in enumerate(writers) for i, entry in enumerate(writer.pool)
+        }
 
     def chunk(self, numbers: range, entries: list[bytes]) -> None:
         places, following, sizes = self._places, self._next, [len(writer.pool) for writer in self._writers]
         for position, entry in enumerate(entries):
             place = places.get(entry)
             if place is None:
-                raise _Difference(f"entry {numbers[position]} altered: no process appended {_shown(entry)}")
+                raise _DifferenceError(
+                    f"entry {numbers[position]} altered: no process appended {_shown(entry)}"
+                )
             process, index = place
             if index != following[process] % sizes[process]:
                 expected = self._writers[process].pool[following[process] % sizes[process]]
-                raise _Difference(
+                raise _DifferenceError(
                     f"entry {numbers[position]} holds {_shown(entry)} of process {process}; its append number"
                     f" {following[process]}, {_shown(expected)}, is lost or out of order"
                 )
@@ -169,7 +189,7 @@ class _ManyWriters:
     def end(self, next_number: int) -> None:
         for process, (writer, found) in enumerate(zip(self._writers, self._next, strict=True)):
             if found != writer.count:
-                raise _Difference(
+                raise _DifferenceError(
                     f"entry {next_number} ends the log, yet process {process} appended {writer.count} entries"
                     f" and {found} are there; first lost: its append number {found}"
                 )

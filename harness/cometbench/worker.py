@@ -1,4 +1,6 @@
-"""The measuring process: one benchmark, one pyperf worker. `python -m cometbench.worker --spec ... --worker ...`
+"""The measuring process: one benchmark, one pyperf worker.
+
+`python -m cometbench.worker --spec ... --worker ...`
 
 pyperf owns the argument parser, warm-up, values and metadata; `--outcome` receives the verification as JSON.
 """

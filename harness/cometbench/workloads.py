@@ -27,7 +27,10 @@ MakeEntry = Callable[[int, random.Random], bytes]
 
 @dataclasses.dataclass(frozen=True)
 class Entropy:
-    """What a pool holds: mean entry size, order-0 entropy, and size after deflate level 6 over the size before."""
+    """What a pool holds: mean entry size, order-0 entropy.
+
+    And size after deflate level 6 over the size before.
+    """
 
     entry_bytes_mean: float
     bits_per_byte: float
@@ -48,7 +51,8 @@ def json_item(index: int, source: random.Random) -> bytes:
     """The batch of 10: level, timestamp, "Processing item N", item id."""
     timestamp = _START_MS + index * 7 + source.getrandbits(2)
     return (
-        f'{{"level":"{source.choice(_LEVELS)}","timestamp":{timestamp},"msg":"Processing item {index}","item_id":{index}}}'
+        f'{{"level":"{source.choice(_LEVELS)}","timestamp":{timestamp},'
+        f'"msg":"Processing item {index}","item_id":{index}}}'
     ).encode()
 
 
@@ -61,13 +65,16 @@ def json_event(index: int, source: random.Random) -> bytes:
 
 
 def json_shared(index: int, source: random.Random) -> bytes:
-    """Multi-process mode: the guide's 44-byte line, 47 bytes here because every id has six digits and differs."""
+    """Multi-process mode: the guide's 44-byte line.
+
+    47 bytes here because every id has six digits and differs.
+    """
     del source
     return f'{{"level":"INFO","msg":"test entry","id":{100_000 + index:06d}}}'.encode()
 
 
 def json_order(index: int, source: random.Random) -> bytes:
-    """Compression: an order log of about 800 bytes with ids, a nested order, its items, address and payment."""
+    """Compression: an order log of about 800 bytes: ids, a nested order, items, address, payment."""
     items = ",".join(
         f'{{"sku":"SKU-{source.randrange(10**6):06d}","name":"Product {source.randrange(5000)}",'
         f'"quantity":{source.randrange(1, 9)},"price":{source.randrange(100, 99_999) / 100}}}'
@@ -77,7 +84,8 @@ def json_order(index: int, source: random.Random) -> bytes:
         f'{{"timestamp":{_START_MS + index},"level":"{source.choice(_LEVELS)}","service":"order-service",'
         f'"trace_id":"{source.getrandbits(128):032x}","span_id":"{source.getrandbits(64):016x}",'
         f'"request_id":"{source.getrandbits(96):024x}","session_id":"{source.getrandbits(96):024x}",'
-        f'"user_id":{source.randrange(10**7)},"msg":"order {index} processed","order":{{"id":{index},"items":[{items}],'
+        f'"user_id":{source.randrange(10**7)},"msg":"order {index} processed",'
+        f'"order":{{"id":{index},"items":[{items}],'
         f'"address":{{"street":"{source.randrange(1, 999)} Market Street","city":"{source.choice(_CITIES)}",'
         f'"zip":"{source.randrange(10**5):05d}"}},"payment":{{"method":"card","last4":"{source.randrange(10**4):04d}",'
         f'"amount":{source.randrange(1000, 999_999) / 100},"currency":"EUR"}}}}}}'
@@ -119,7 +127,7 @@ def build_pool(workload: str, count: int, seed: int, process: int = 0) -> list[b
 
 
 def batches_of(pool: list[bytes], batch: int) -> list[bytes] | list[list[bytes]]:
-    """What the append calls receive, one after another: bytes objects for batch 1, lists of them otherwise."""
+    """Cut a pool into what the append calls receive: bytes objects for batch 1, lists of them otherwise."""
     if batch == 1:
         return pool
     return [pool[start : start + batch] for start in range(0, len(pool), batch)]

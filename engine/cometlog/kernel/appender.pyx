@@ -51,19 +51,23 @@ cdef class Appender:
     ``compress(payload, entries)`` returns (payload, codec) for batches whose mean entry has ``compress_from_bytes`` or more.
     """
 
-    def __init__(self, str stream not None, Mapping control not None, ForkGuard guard not None, *, object resolve,
+    def __init__(self, str stream not None, ForkGuard guard not None, *, object resolve,
                  object compress, size_t compress_from_bytes):
-        control.check_writable()
-        control.check_range(0, CONTROL_SIZE_BYTES)
         self.stream = stream
-        self.control = control
         self.guard = guard
         self.open_word = guard.word
-        self.active = <uint64_t *>(control.base + CONTROL_ACTIVE)
-        self.flags = <uint64_t *>(control.base + CONTROL_FLAGS)
         self.resolve = resolve
         self.compress = compress
         self.compress_from_bytes = compress_from_bytes
+
+    def bind_control(self, Mapping control not None):
+        """Append under this control file from now on; a slot of it is bound next."""
+        control.check_writable()
+        control.check_range(0, CONTROL_SIZE_BYTES)
+        self.slot = NULL
+        self.control = control
+        self.active = <uint64_t *>(control.base + CONTROL_ACTIVE)
+        self.flags = <uint64_t *>(control.base + CONTROL_FLAGS)
 
     def bind_slot(self, uint64_t index):
         """Append through slot ``index`` from now on. The caller holds its lock and has made it IDLE (PROTOCOL A2)."""

@@ -13,8 +13,6 @@ cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_condattr_t:
         pass
 
-ctypedef int (*checkpoint_function)(void *context) noexcept nogil
-
 cdef struct Watch:
     uint8_t *map
     uint64_t length               # bytes of the mapping
@@ -35,8 +33,8 @@ cdef struct Watch:
     char next_name[64]
     uint8_t *retired_map
     uint64_t retired_length
-    checkpoint_function checkpoint  # brings the index up to the tail; NULL where there is none
-    void *checkpoint_context
+    void *index                   # IndexWriter of the segment; NULL where another process keeps the index
+    void *retired_index
     uint64_t checkpoint_interval_ns
     Watch *following
 
@@ -60,6 +58,8 @@ cdef class ShardWatch:
     cdef Watch *watch
     cdef Mapping mapping
     cdef ForkGuard guard
+    cdef object index
+    cdef list retired_indexes
     cdef readonly bint closed
 
     cdef int lock(self) except -1

@@ -19,6 +19,7 @@ import os
 from cometlog.kernel.atomics cimport (
     compare_and_swap_acq_rel, compare_and_swap_seq_cst, load_acquire, raise_to_at_least,
 )
+from cometlog.kernel.boundary cimport IndexWriter
 from cometlog.kernel.fork_guard cimport GUARD_HELPER_ASLEEP, GUARD_OPEN, ForkGuard
 from cometlog.kernel.layout cimport (
     SEGMENT_BACKED, SEGMENT_HEADER_BYTES, SEGMENT_TAIL, UNIT_BYTES, tail_sealed, tail_units,
@@ -176,9 +177,21 @@ cdef bint tend_next(Helper helper, Watch *watch) noexcept nogil:
 
 
 cdef void tend_checkpoint(Watch *watch, uint64_t now_ns) noexcept nogil:
-    if watch.checkpoint != NULL and now_ns >= watch.checkpoint_due_ns:
-        watch.checkpoint(watch.checkpoint_context)
+    if watch.index != NULL and now_ns >= watch.checkpoint_due_ns:
+        (<IndexWriter>watch.index).checkpoint()
         watch.checkpoint_due_ns = now_ns + watch.checkpoint_interval_ns
+
+
+cdef bint tend_retired(Watch *watch) noexcept nogil:
+    """Finish the index of the segment before and unmap it; True if there was one."""
+    cdef bint found = watch.retired_map != NULL or watch.retired_index != NULL
+    if watch.retired_index != NULL:
+        (<IndexWriter>watch.retired_index).checkpoint()
+        watch.retired_index = NULL
+    if watch.retired_map != NULL:
+        munmap(watch.retired_map, watch.retired_length)
+        watch.retired_map = NULL
+    return found
 
 
 cdef class Helper:
@@ -225,10 +238,7 @@ cdef class Helper:
         cdef uint64_t now_ns = monotonic_clock_ns()
         cdef bint more = False
         while watch != NULL:
-            if watch.retired_map != NULL:
-                munmap(watch.retired_map, watch.retired_length)
-                watch.retired_map = NULL
-                more = True
+            more = tend_retired(watch) or more
             if watch.map != NULL:
                 more = tend_growth(watch) or more
                 more = tend_next(self, watch) or more
@@ -247,10 +257,10 @@ cdef class Helper:
         while watch != NULL:
             if watch.open_word != NULL:
                 compare_and_swap_seq_cst(watch.open_word, GUARD_OPEN, GUARD_HELPER_ASLEEP)
-            elif watch.checkpoint != NULL:
+            elif watch.index != NULL:
                 deadline_ns = min(deadline_ns, now_ns + watch.checkpoint_interval_ns)
-            if watch.checkpoint != NULL and watch.map != NULL:
-                watch.checkpoint(watch.checkpoint_context)
+            if watch.index != NULL:
+                (<IndexWriter>watch.index).checkpoint()
             watch = watch.following
         wait_until(&self.woken, &self.mutex, deadline_ns)
 
@@ -267,6 +277,7 @@ cdef class ShardWatch:
         self.watch = <Watch *>calloc(1, sizeof(Watch))
         if self.watch == NULL:
             raise MemoryError(f"a watch takes {sizeof(Watch)} bytes")
+        self.retired_indexes = []
         self.helper = helper
         self.guard = guard
         self.watch.directory_fd = directory_fd
@@ -291,14 +302,23 @@ cdef class ShardWatch:
             pthread_mutex_lock(&self.helper.mutex)
         return 0
 
-    def follow(self, Mapping segment not None, int fd, uint64_t capacity_units):
-        """Look after this segment from now on; the one before is unmapped by the thread."""
+    def follow(self, Mapping segment not None, int fd, uint64_t capacity_units, IndexWriter index):
+        """Look after this segment from now on; ``index`` is None where another process keeps the shard's index.
+
+        The thread finishes the index of the segment before and unmaps that segment.
+        """
         cdef Mapping before = self.mapping
+        cdef list finished = self.retired_indexes
         self.lock()
         if before is not None:
+            tend_retired(self.watch)
+            self.retired_indexes = [self.index]
+            self.watch.retired_index = self.watch.index
             self.watch.retired_length = before.length
-            self.watch.retired_map = surrender_mapping(before)
+            self.watch.retired_map = surrender_mapping(before, 1 if self.index is not None else 0)
         self.mapping = segment
+        self.index = index
+        self.watch.index = <void *>index if index is not None else NULL
         self.watch.map = segment.base
         self.watch.length = segment.length
         self.watch.capacity = capacity_units
@@ -308,6 +328,7 @@ cdef class ShardWatch:
         self.watch.failed = False
         pthread_cond_signal(&self.helper.woken)
         pthread_mutex_unlock(&self.helper.mutex)
+        finished.clear()
 
     def note_populated(self, uint64_t populated_bytes):
         """Say that this process has faulted in the file up to a byte (a prepared segment that was just adopted)."""
@@ -362,12 +383,9 @@ cdef class ShardWatch:
             close(self.watch.next_fd)
             unlinkat(self.watch.directory_fd, self.watch.next_name, 0)
             self.watch.next_fd = -1
-        if self.watch.retired_map != NULL:
-            munmap(self.watch.retired_map, self.watch.retired_length)
-            self.watch.retired_map = NULL
 
     def close(self):
-        """Take the shard out of the thread's care and remove what was prepared. Closing twice is harmless."""
+        """Finish the index, take the shard out of the thread's care, remove what was prepared. Closing twice is harmless."""
         cdef Watch **link
         if self.closed:
             return
@@ -379,7 +397,12 @@ cdef class ShardWatch:
         if link[0] != NULL:
             link[0] = self.watch.following
         self.drop_prepared()
+        tend_retired(self.watch)
+        if self.watch.index != NULL:
+            (<IndexWriter>self.watch.index).checkpoint()
         pthread_mutex_unlock(&self.helper.mutex)
         free(self.watch)
         self.watch = NULL
         self.mapping = None
+        self.index = None
+        self.retired_indexes = []

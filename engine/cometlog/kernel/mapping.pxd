@@ -17,4 +17,4 @@ cdef class Mapping:
 
 
 cdef Mapping adopt_mapping(uint8_t *address, size_t length)
-cdef uint8_t *surrender_mapping(Mapping mapping)
+cdef uint8_t *surrender_mapping(Mapping mapping, Py_ssize_t pins)

@@ -86,6 +86,11 @@ cdef class Mapping:
             munmap(self.base, self.length)
             self.base = NULL
 
+    @property
+    def closed(self):
+        """True once unmapped."""
+        return self.base == NULL
+
     cdef int check_range(self, size_t offset, size_t length) except -1:
         if self.base == NULL:
             raise ValueError("the mapping is closed")
@@ -193,10 +198,13 @@ cdef Mapping adopt_mapping(uint8_t *address, size_t length):
     return mapping
 
 
-cdef uint8_t *surrender_mapping(Mapping mapping):
-    """Take the memory out of a Mapping, for the caller to unmap; NULL while views of it are out, which then unmap it."""
+cdef uint8_t *surrender_mapping(Mapping mapping, Py_ssize_t pins):
+    """Take the memory out of a Mapping, for the caller to unmap, although ``pins`` views of its own are still out.
+
+    NULL while other views are out: then the last of them unmaps it.
+    """
     cdef uint8_t *address = mapping.base
-    if mapping.exports > 0:
+    if mapping.exports > pins:
         mapping.close()
         return NULL
     mapping.base = NULL

@@ -1,4 +1,7 @@
-"""The command line. Exit codes: 0 all is well, 1 a benchmark or check failed, 2 wrong use, 130 interrupted."""
+"""The command line.
+
+Exit codes: 0 all is well, 1 a benchmark or check failed, 2 wrong use, 130 interrupted.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ import click
 from cometbench import doctor as checks
 from cometbench.checkout import find_checkout
 from cometbench.console import make_console, print_run
-from cometbench.environment import mount_of
 from cometbench.errors import CometbenchError, UsageError
 from cometbench.experiment import Experiment, choose, load_experiments
 from cometbench.machine import fingerprint
@@ -33,17 +32,32 @@ def register(group: click.Group) -> None:
 
 
 @click.command()
-@click.option("--profile", "profile_name", default="quick", show_default=True, help=f"One of {', '.join(PROFILES)}.")
-@click.option("--sections", default="", help="Comma-separated, such as Q,G; all by default. Floors always run.")
-@click.option("--directory", type=click.Path(path_type=Path), help="Where logs are written; the file system under test.")
-@click.option("--results", type=click.Path(path_type=Path), help="Results tree; the checkout's results/ by default.")
+@click.option(
+    "--profile", "profile_name", default="quick", show_default=True, help=f"One of {', '.join(PROFILES)}."
+)
+@click.option(
+    "--sections", default="", help="Comma-separated, such as Q,G; all by default. Floors always run."
+)
+@click.option(
+    "--directory", type=click.Path(path_type=Path), help="Where logs are written; the file system under test."
+)
+@click.option(
+    "--results", type=click.Path(path_type=Path), help="Results tree; the checkout's results/ by default."
+)
 @click.option("--seed", type=int, help="Replays payloads and orders; random by default, and stored.")
 @click.option(
-    "--extra", type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True), multiple=True,
+    "--extra",
+    type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
+    multiple=True,
     help="Directory of further experiments and subjects, as modules; repeatable.",
 )
 def run(
-    profile_name: str, sections: str, directory: Path | None, results: Path | None, seed: int | None,
+    *,
+    profile_name: str,
+    sections: str,
+    directory: Path | None,
+    results: Path | None,
+    seed: int | None,
     extra: tuple[Path, ...],
 ) -> None:
     """Run experiments and write one run into the results tree."""
@@ -51,7 +65,9 @@ def run(
     try:
         profile = find_profile(profile_name)
         checkout = find_checkout()
-        chosen = choose(load_experiments(checkout, extra), [name.strip() for name in sections.split(",") if name.strip()])
+        chosen = choose(
+            load_experiments(checkout, extra), [name.strip() for name in sections.split(",") if name.strip()]
+        )
         settings = Settings(
             profile=profile,
             directory=directory or default_directory(checkout),
@@ -62,7 +78,6 @@ def run(
         )
         signal.signal(signal.SIGTERM, _as_interrupt)
         with RunProgress(console) as progress:
-            progress.say(_introduction(chosen, settings))
             finished = run_experiments(chosen, settings, progress)
     except UsageError as error:
         raise click.exceptions.UsageError(str(error)) from error
@@ -72,21 +87,15 @@ def run(
 
 
 def default_directory(checkout: Path) -> Path:
-    """The bench directory: inside the checkout, which lies on a disk more often than the temporary directory does."""
+    """The bench directory: inside the checkout.
+
+    Which lies on a disk more often than the temporary directory does.
+    """
     return checkout / "build" / "bench"
 
 
-def _as_interrupt(number: int, frame: FrameType | None) -> None:
+def _as_interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def _introduction(chosen: list[Experiment], settings: Settings) -> str:
-    settings.directory.mkdir(parents=True, exist_ok=True)
-    mount = mount_of(settings.directory)
-    where = f"{mount.file_system}{' (memory, not a disk)' if mount.is_memory else ''}"
-    count = sum(len(experiment.benchmarks) for experiment in chosen)
-    sections = ", ".join(experiment.section for experiment in chosen)
-    return f"Profile {settings.profile.name}: {count} benchmarks of {sections}; logs on {where}; seed {settings.seed}"
 
 
 def _conclude(chosen: list[Experiment], finished: Finished) -> None:
@@ -101,7 +110,10 @@ def _conclude(chosen: list[Experiment], finished: Finished) -> None:
         click.echo(f"FAILED {failure}", err=True)
     if finished.interrupted:
         kept = len(finished.run.all_measurements())
-        click.echo(f"Interrupted: the {kept} measurements that have values are kept; the run is marked unfinished.", err=True)
+        click.echo(
+            f"Interrupted: the {kept} measurements that have values are kept; the run is marked unfinished.",
+            err=True,
+        )
         sys.exit(EXIT_INTERRUPTED)
     if finished.failures:
         sys.exit(EXIT_FAILED)
@@ -123,7 +135,10 @@ def list_experiments() -> None:
 @click.command()
 @click.option("--directory", type=click.Path(path_type=Path), help="The bench directory to look at.")
 def doctor(directory: Path | None) -> None:
-    """Say what can be measured here and what stands in the way. Exit code 1 where a run cannot work at all."""
+    """Say what can be measured here and what stands in the way.
+
+    Exit code 1 where a run cannot work at all.
+    """
     try:
         where = directory or default_directory(find_checkout())
     except CometbenchError as error:

@@ -1,8 +1,12 @@
-"""The C loop: copies the same bytes objects one by one into a populated map, and does only that (DESIGN.md, Speed)."""
+"""The C loop: copies the same bytes objects one by one into a populated map, and does only that (DESIGN.md.
+
+Speed).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from cometbench._native import CopyTarget
@@ -10,8 +14,10 @@ from cometbench.subjects.contract import Chunk, Subject
 
 
 class CLoop(Subject):
-    """Each measured value copies into a file of its own, allocated and populated outside the timed stretch, so that
-    the pages are as fresh as a new segment's and the loop never pays for a page fault."""
+    """Each measured value copies into a file of its own, allocated and populated outside the timed stretch.
+
+    So that the pages are as fresh as a new segment's and the loop never pays for a page fault.
+    """
 
     reads_back = "bytes"
 
@@ -40,5 +46,5 @@ class CLoop(Subject):
 
     def read_back(self) -> Iterator[Chunk]:
         for path, size in self._parts:
-            with open(path, "rb") as file:
+            with Path(path).open("rb") as file:
                 yield Chunk(None, [file.read(size)])

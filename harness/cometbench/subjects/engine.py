@@ -1,7 +1,7 @@
 """cometlog itself: every write path, through a writer handle or through the client.
 
-Config keys: `write_path` (mmap, buffered, sync, async), `preset` (a constructor of cometlog.Config, "default"), `via`
-("writer" or "client").
+Config keys: `write_path` (mmap, buffered, sync, async), `preset` (a constructor of cometlog.Config,
+"default"), `via` ("writer" or "client").
 """
 
 from __future__ import annotations

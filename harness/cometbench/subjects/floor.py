@@ -1,4 +1,7 @@
-"""A machine floor as a subject: the loop itself runs in C, so the worker asks it for the time of many calls at once."""
+"""A machine floor as a subject: the loop itself runs in C.
+
+So the worker asks it for the time of many calls at once.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,14 @@ from cometbench.subjects.contract import Subject, Timed
 
 
 class Floor(Subject):
-    """Config `function` names a function of cometbench._native that takes (loops, path) and returns seconds."""
+    """Config `function` names a function of cometbench._native: (loops, path) to seconds."""
 
     reads_back = "nothing"
 
     def append_call(self, batch: int) -> Callable[[Any], object]:
-        raise SubjectError(f"floor {self.config['function']} times itself and has no single call (batch {batch})")
+        raise SubjectError(
+            f"floor {self.config['function']} times itself and has no single call (batch {batch})"
+        )
 
     def time_calls(self, items: list[Any], batch: int) -> Timed:
         del batch

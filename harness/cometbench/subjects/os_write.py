@@ -31,7 +31,11 @@ class OsWrite(Subject):
         return partial(os.write, self._descriptor)
 
     def time_calls(self, items: list[Any], batch: int) -> Timed:
-        """The loop of the contract with the descriptor passed directly: a wrapper would flatter what is compared."""
+        """The loop of the contract with the descriptor passed directly.
+
+        A wrapper would flatter what is compared.
+        """
+        del batch
         write, descriptor, result = os.write, self._descriptor, 0
         started = perf_counter()
         for item in items:

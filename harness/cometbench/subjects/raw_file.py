@@ -1,4 +1,7 @@
-"""Raw file: length-prefixed frames handed to write(2), the least a durable-on-crash log can do (CLAIMS.md A4)."""
+"""Raw file: length-prefixed frames handed to write(2).
+
+The least a durable-on-crash log can do (CLAIMS.md A4).
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ class RawFile(Subject):
 
     def read_back(self) -> Iterator[Chunk]:
         entries: list[bytes] = []
-        with open(self._path, "rb", buffering=1 << 20) as file:
+        with self._path.open("rb", buffering=1 << 20) as file:
             while header := file.read(_LENGTH.size):
                 entries.append(file.read(_LENGTH.unpack(header)[0]))
                 if len(entries) == _CHUNK_ENTRIES:

@@ -1,0 +1,27 @@
+"""The helper thread of this process: one for all clients, started by the first writer, without the GIL for all of its life."""
+
+import os
+import threading
+
+from cometlog.kernel.helper import Helper
+
+_lock = threading.Lock()
+_helpers: dict[int, Helper] = {}
+
+
+def helper_of_this_process() -> Helper:
+    """Return the process's helper, starting its thread on first use; a forked child gets its own."""
+    global _lock  # noqa: PLW0603 - a child must not wait for a lock that a thread of its parent held
+    pid = os.getpid()
+    helper = _helpers.get(pid)
+    if helper is not None:
+        return helper
+    if _helpers:
+        _lock = threading.Lock()
+    with _lock:
+        if pid not in _helpers:
+            helper = Helper()
+            threading.Thread(target=helper.run, name="cometlog-helper", daemon=True).start()
+            _helpers.clear()
+            _helpers[pid] = helper
+        return _helpers[pid]

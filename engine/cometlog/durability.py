@@ -1,0 +1,165 @@
+"""Making a shard durable: group commit through one syncer (PROTOCOL G).
+
+Thread safety: threads of a client queue on ``_mutex``, processes on lock byte 3. Whoever waited looks first whether the sync
+that just ended covered it.
+
+Invariants: the durable position never passes the resolved prefix seen when the sync started; after the first error nothing is
+acknowledged by any process (the poison flag), and the sync is not tried again, because the kernel reports a lost page once.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cometlog.control import Control
+from cometlog.durable_mark import DurableMark, MarkFile, read_mark
+from cometlog.errors import CorruptionError, SyncError
+from cometlog.kernel import layout, scan
+from cometlog.locks import SYNC_BYTE, ShardLocks
+from cometlog.repair import Repairer
+from cometlog.rotation import sync_directory
+from cometlog.segment import Segment, SegmentName, byte_offset, list_segments, tail_parts
+
+_BLOCKED_LOOK_S = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A tail at one moment: segment, unit, and the entry number that comes next."""
+
+    number: int
+    unit: int
+    next_entry: int
+
+
+def poisoned_error(stream: str) -> SyncError:
+    """Return the error of every acknowledgement after a sync failed."""
+    return SyncError(
+        f"{stream}: a sync failed, so appended entries may not reach the disk; close every client of this shard, check the "
+        f"disk, and open it again: recovery keeps what is readable"
+    )
+
+
+class Syncer:
+    """Syncs one shard for one client. ``open_segment(number)`` returns a writable Segment that the client keeps open."""
+
+    def __init__(
+        self, stream: str, directory: Path, control: Control, locks: ShardLocks,
+        open_segment: Callable[[SegmentName], Segment], *, file_mode: int, stall_timeout_s: float, gather_delay_s: float,
+    ) -> None:  # fmt: skip
+        self._stream = stream
+        self._directory = directory
+        self._control = control
+        self._locks = locks
+        self._open_segment = open_segment
+        self._mark_path = directory / "durable"
+        self._mark_file = MarkFile(self._mark_path, file_mode)
+        self._stall_timeout_s = stall_timeout_s
+        self._gather_delay_s = gather_delay_s
+        self._mutex = threading.Lock()
+        self.sync_count = 0
+        self.sync_time_ns = 0
+
+    def sync(self, position: Position) -> None:
+        """Return once everything before ``position`` is on stable storage.
+
+        Raises SyncError, in every process from then on, when the file system failed; StalledWriterError when a live writer
+        stopped inside the range.
+        """
+        if self._covers(position):
+            return
+        if self._gather_delay_s:
+            time.sleep(self._gather_delay_s)
+        with self._mutex:
+            if self._covers(position):
+                return
+            self._locks.wait_exclusive(SYNC_BYTE)
+            try:
+                if not self._covers(position):
+                    self._sync_to_tail()
+            finally:
+                self._locks.unlock(SYNC_BYTE)
+
+    def _covers(self, position: Position) -> bool:
+        if self._control.poisoned:
+            raise poisoned_error(self._stream)
+        return self._control.durable_entry >= position.next_entry
+
+    def _sync_to_tail(self) -> None:
+        """Sync everything appended so far, other processes' entries included: they find it done."""
+        mark = read_mark(self._mark_path)
+        names = [name for name in list_segments(self._directory) if mark is None or name.number >= mark.number]
+        active = self._control.active
+        reached: Position | None = None
+        segments = [self._open_segment(name) for name in names if name.number <= active]
+        for segment in segments:
+            start = mark if mark is not None and mark.uuid == segment.header.uuid else None
+            reached = self._resolve_to_tail(segment, start)
+        if reached is None:
+            return
+        started_ns = time.monotonic_ns()
+        try:
+            for segment in segments:
+                os.fdatasync(segment.fd)
+            if len(segments) > 1 or mark is None or mark.uuid != segments[-1].header.uuid:
+                sync_directory(self._directory)
+        except OSError as error:
+            self._control.poison()
+            raise poisoned_error(self._stream) from error
+        self.sync_count += 1
+        self.sync_time_ns += time.monotonic_ns() - started_ns
+        self._write_mark(mark, segments[-1], reached)
+        self._control.raise_durable(reached.next_entry, reached.number)
+
+    def _resolve_to_tail(self, segment: Segment, start: DurableMark | None) -> Position:
+        """Repair until every word before the present tail is final; return where the walk stopped."""
+        entries, units, _ = tail_parts(segment.tail())
+        first_index = start.next_entry - segment.base if start is not None else 0
+        walk = scan.Walk(segment.mapping, segment.header.uuid, start.unit if start is not None else 0, first_index)
+        wanted = segment.base + entries
+        while walk.unit < units:
+            stop = walk.advance(segment.tail(), segment.backed_units(), False)
+            if stop == scan.STOP_BLOCKED and walk.unit < units:
+                self._unblock(segment, walk.unit)
+            elif stop not in (scan.STOP_TAIL, scan.STOP_BLOCKED):
+                raise CorruptionError(
+                    f"frame cannot be walked before a sync: {scan.WRONG_TEXTS.get(walk.wrong, stop)}",
+                    file=str(segment.path), offset=byte_offset(walk.unit), stream=self._stream,
+                )  # fmt: skip
+        return Position(segment.number, walk.unit, max(wanted, segment.base + walk.next_index))
+
+    def _unblock(self, segment: Segment, unit: int) -> None:
+        """Give a live writer a moment, then repair."""
+        until = time.monotonic() + _BLOCKED_LOOK_S
+        while time.monotonic() < until:
+            word = segment.word(unit)
+            if word and word >> layout.WORD_KIND_SHIFT & 7 != layout.KIND_CLAIMED:
+                return
+            time.sleep(0)
+        Repairer(self._control, self._locks).repair(segment, unit, self._stall_timeout_s)
+
+    def note_durable(self, segment: Segment) -> None:
+        """Publish the tail of a segment that the caller has synced while it held the append lock (the file-lock paths)."""
+        entries, units, _ = tail_parts(segment.tail())
+        next_entry = segment.base + entries
+        self._control.raise_durable(next_entry, segment.number)
+        self._locks.wait_exclusive(SYNC_BYTE)
+        try:
+            mark = read_mark(self._mark_path)
+            self._write_mark(mark, segment, Position(segment.number, units, next_entry))
+        finally:
+            self._locks.unlock(SYNC_BYTE)
+
+    def _write_mark(self, before: DurableMark | None, segment: Segment, position: Position) -> None:
+        sequence = before.sequence + 1 if before is not None else 1
+        header = segment.header
+        self._mark_file.write(
+            DurableMark(sequence, header.number, position.unit, position.next_entry, header.uuid, header.epoch)
+        )
+
+    def close(self) -> None:
+        """Close the mark file."""
+        self._mark_file.close()

@@ -1,0 +1,67 @@
+"""The durable mark: how far a shard is on stable storage. Format: FORMAT.md, "The durable mark"."""
+
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from cometlog.kernel import layout
+from cometlog.kernel.checksum import crc32c
+from cometlog.segment import open_checked
+
+_MARK = struct.Struct("<QQQQ16sQ4x")
+
+
+@dataclass(frozen=True, slots=True)
+class DurableMark:
+    """Everything before ``unit`` of segment ``number`` is durable; ``next_entry`` is the entry number there."""
+
+    sequence: int
+    number: int
+    unit: int
+    next_entry: int
+    uuid: bytes
+    epoch: int
+
+    def encode(self) -> bytes:
+        """Return the 64 bytes of one slot of the file."""
+        raw = _MARK.pack(self.sequence, self.number, self.unit, self.next_entry, self.uuid, self.epoch)
+        return raw + struct.pack("<I", crc32c(raw))
+
+
+def decode_mark(raw: bytes) -> DurableMark | None:
+    """Return the mark in one slot, or None where it was never written or is damaged."""
+    if len(raw) < layout.MARK_SIZE_BYTES:
+        return None
+    mark = DurableMark(*_MARK.unpack_from(raw))
+    stored = int.from_bytes(raw[layout.MARK_CHECKSUM : layout.MARK_SIZE_BYTES], "little")
+    return mark if mark.sequence and stored == crc32c(raw[: layout.MARK_CHECKSUM]) else None
+
+
+def read_mark(path: Path) -> DurableMark | None:
+    """Return the newer valid mark of the file; None where there is none."""
+    try:
+        fd = open_checked(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        slots = [os.pread(fd, layout.MARK_SIZE_BYTES, index * layout.MARK_SLOT_STRIDE_BYTES) for index in range(2)]
+    finally:
+        os.close(fd)
+    marks = [mark for mark in map(decode_mark, slots) if mark is not None]
+    return max(marks, key=lambda mark: mark.sequence, default=None)
+
+
+class MarkFile:
+    """The file, open for the holder of the sync byte. A write that is lost leaves the older mark, which is legal."""
+
+    def __init__(self, path: Path, file_mode: int) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, file_mode)
+
+    def write(self, mark: DurableMark) -> None:
+        """Store a mark in the slot of its sequence, unsynced."""
+        os.pwrite(self._fd, mark.encode(), mark.sequence % 2 * layout.MARK_SLOT_STRIDE_BYTES)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self._fd)

@@ -1,0 +1,151 @@
+"""The sparse index of a segment in memory: loaded from its ``.idx`` where that is true, extended or rebuilt
+by a walk.
+
+It is derived data: whatever is wrong with the file, the answers are those of a walk from the start. Format:
+FORMAT.md.
+"""
+
+import os
+import struct
+import time
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from cometlog.errors import NotALogError
+from cometlog.kernel import layout
+from cometlog.kernel.boundary import decode_records
+from cometlog.kernel.checksum import crc32c
+from cometlog.segment import open_checked, tail_parts
+
+REBUILD_INTERVAL_ENTRIES = 100
+"""Entries between boundaries where no file says otherwise."""
+
+_HEADER = struct.Struct("<8sII16sIIII")
+_RETRY_DELAYS_S = (0.001, 0.002)
+_FRAME_UNITS_MIN = layout.FRAME_HEADER_BYTES // layout.UNIT_BYTES
+
+
+class Boundary(NamedTuple):
+    """A place to start walking: its unit, the lowest entry index there, and the live entries before it."""
+
+    unit: int
+    entry: int
+    live: int
+
+
+START = Boundary(0, 0, 0)
+
+
+class SegmentIndex:
+    """Boundaries of one segment, ascending, and how far they reach.
+
+    ``covered`` is the place up to which every frame is resolved and counted; ``next_entry`` the lowest entry
+    index that the next boundary may have.
+    """
+
+    def __init__(self, interval_entries: int = REBUILD_INTERVAL_ENTRIES, covered: Boundary = START) -> None:
+        self.interval_entries = interval_entries
+        self.covered = covered
+        self.next_entry = 0
+        self._units = array("I")
+        self._entries = array("I")
+        self._lives = array("I")
+        self._latest_ns = array("Q")
+
+    def __len__(self) -> int:
+        return len(self._units)
+
+    def extend(self, boundaries: Iterable[tuple[int, int, int, int]]) -> None:
+        """Add boundaries, each (unit, entry, live, timestamp_ns), behind those there are."""
+        latest_ns = self._latest_ns[-1] if self._latest_ns else 0
+        for unit, entry, live, timestamp_ns in boundaries:
+            latest_ns = max(latest_ns, timestamp_ns)
+            self._units.append(unit)
+            self._entries.append(entry)
+            self._lives.append(live)
+            self._latest_ns.append(latest_ns)
+
+    def _at(self, position: int) -> Boundary:
+        if position < 0:
+            return START
+        return Boundary(self._units[position], self._entries[position], self._lives[position])
+
+    def at_or_before_entry(self, entry_index: int) -> Boundary:
+        """Return the last boundary that is not behind ``entry_index``; the start where there is none."""
+        return self._at(bisect_right(self._entries, entry_index) - 1)
+
+    def at_or_before_time(self, timestamp_ns: int) -> Boundary:
+        """Return the last boundary before which no boundary has a timestamp of ``timestamp_ns`` or later.
+
+        Writers' clocks may disagree a little, so boundaries are compared by the latest timestamp so far.
+        """
+        return self._at(bisect_left(self._latest_ns, timestamp_ns) - 1)
+
+
+def _decode(raw_header: bytes, records: bytes, uuid: bytes, tail: int) -> SegmentIndex | None:
+    """Return the index that an index file holds, or None if any part of it is not true for this segment."""
+    _, version, interval, stored_uuid, count, unit, entries, live = _HEADER.unpack_from(raw_header)
+    tail_entries, tail_units, _ = tail_parts(tail)
+    if (
+        version != layout.FORMAT_VERSION
+        or stored_uuid != uuid
+        or interval < 1
+        or len(records) != _records_bytes(count)
+    ):
+        return None
+    if unit > tail_units or entries > tail_entries or live > entries:
+        return None
+    try:
+        boundaries = decode_records(records, uuid)
+    except ValueError:
+        return None
+    index = SegmentIndex(interval, Boundary(unit, entries, live))
+    for boundary_unit, entry, _, _ in boundaries:
+        if entry < index.next_entry or entry >= entries or boundary_unit >= unit:
+            return None
+        index.next_entry = entry + interval
+    index.extend(boundaries)
+    return index
+
+
+def _records_bytes(count: int) -> int:
+    return count * layout.BOUNDARY_SIZE_BYTES
+
+
+def _read_once(path: Path, uuid: bytes, tail: int) -> SegmentIndex | None:
+    fd = open_checked(path, os.O_RDONLY)
+    try:
+        header = os.pread(fd, layout.INDEX_HEADER_BYTES, 0)
+        if len(header) < layout.INDEX_HEADER_BYTES or header[:8] != layout.INDEX_MAGIC_BYTES:
+            return None
+        checksum = int.from_bytes(header[layout.INDEX_CHECKSUM :], "little")
+        if checksum != crc32c(header[: layout.INDEX_CHECKSUM]):
+            return None
+        count = int.from_bytes(header[layout.INDEX_COUNT : layout.INDEX_COUNT + 4], "little")
+        if count * _FRAME_UNITS_MIN > tail & layout.TAIL_UNITS_MASK:
+            return None
+        return _decode(header, os.pread(fd, _records_bytes(count), layout.INDEX_HEADER_BYTES), uuid, tail)
+    finally:
+        os.close(fd)
+
+
+def load_index(path: Path, uuid: bytes, tail: int) -> SegmentIndex:
+    """Return the index that the file holds, or an empty one that covers nothing.
+
+    ``tail`` is the segment's tail word, loaded after the file was last known to be written or at any time: an
+    index that covers more is not believed. A file caught in the middle of a write is read again after 1 ms
+    and 2 ms.
+    """
+    for delay_s in (*_RETRY_DELAYS_S, None):
+        try:
+            index = _read_once(path, uuid, tail)
+        except (OSError, NotALogError):
+            break
+        if index is not None:
+            return index
+        if delay_s is not None:
+            time.sleep(delay_s)
+    return SegmentIndex()

@@ -1,0 +1,172 @@
+"""Writing frames by pwrite, for the write paths that hold a lock (PROTOCOL H).
+
+Thread safety: the caller holds the lock of its path (byte 4, or byte 0 and a mutex) from ``put`` to ``publish``.
+Invariants: the frame is whole in the file before the tail is stored; the tail store (release) is the commit; a frame that was cut off
+leaves a word behind the tail that is not zero, which the next holder of the lock sees.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_SIZE
+from libc.errno cimport EINTR, EIO, errno
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy, memset
+
+import os
+
+from cometlog.errors import BatchTooLargeError
+from cometlog.kernel.appender cimport copy_items
+from cometlog.kernel.atomics cimport load_acquire, store_release
+from cometlog.kernel.checksum cimport CRC32C_START, crc32c_finish, crc32c_initialise, crc32c_update
+from cometlog.kernel.layout cimport *
+from cometlog.kernel.mapping cimport Mapping
+
+cdef extern from "clock.h" nogil:
+    uint64_t wall_clock_ns()
+
+cdef extern from "<unistd.h>" nogil:
+    ssize_t pwrite(int fd, const void *data, size_t length, long offset)
+
+cdef uint64_t ENTRIES_MAX = 0xFFFFFFFF
+
+crc32c_initialise()
+
+
+cdef class FrameWriter:
+    """Encodes one frame at a time into a buffer of its own and writes it behind the tail of the bound segment."""
+
+    def __dealloc__(self):
+        free(self.scratch)
+
+    def bind_segment(
+        self, Mapping segment not None, int fd, uint64_t number, uint64_t base, uint64_t capacity_units, bytes uuid
+    ):
+        """Write into this segment from now on."""
+        segment.check_writable()
+        segment.check_range(0, SEGMENT_HEADER_BYTES + capacity_units * UNIT_BYTES)
+        self.segment = segment
+        self.fd = fd
+        self.number = number
+        self.base = base
+        self.capacity = capacity_units
+        self.seed = crc32c_update(CRC32C_START, PyBytes_AS_STRING(uuid), PyBytes_GET_SIZE(uuid))
+
+    def put(self, list items not None, size_t data_bytes):
+        """Write a batch of one or more bytes objects, ``data_bytes`` in all; return WRITTEN or what is in the way."""
+        cdef uint64_t count = PyList_GET_SIZE(items)
+        cdef size_t offsets_bytes = 4 * (count + 1) if count > 1 else 0
+        cdef size_t length = offsets_bytes + data_bytes
+        cdef uint64_t units = self.units_for(length)
+        cdef uint8_t *payload
+        cdef bytes only
+        cdef int status = self.room_for(units, count)
+        if status != WRITTEN:
+            return status
+        self.reserve(units * UNIT_BYTES)
+        payload = self.scratch + FRAME_PAYLOAD
+        if count == 1:
+            only = items[0]
+            memcpy(payload, PyBytes_AS_STRING(only), length)
+        else:
+            copy_items(items, payload, payload + offsets_bytes)
+        return self.finish(units, count | self.pad_bits(units, length))
+
+    def put_payload(self, bytes payload not None, uint64_t entries, uint64_t codec):
+        """Write a batch that is encoded already."""
+        cdef size_t length = PyBytes_GET_SIZE(payload)
+        cdef uint64_t units = self.units_for(length)
+        cdef int status = self.room_for(units, entries)
+        if status != WRITTEN:
+            return status
+        self.reserve(units * UNIT_BYTES)
+        memcpy(self.scratch + FRAME_PAYLOAD, PyBytes_AS_STRING(payload), length)
+        return self.finish(units, entries | (codec << META_CODEC_SHIFT) | self.pad_bits(units, length))
+
+    def publish(self):
+        """Commit what ``put`` wrote; return the number of its first entry."""
+        cdef uint64_t *tail = <uint64_t *>(self.segment.base + SEGMENT_TAIL)
+        cdef uint64_t before = load_acquire(tail)
+        if self.pending_units == 0:
+            raise ValueError("nothing was put")
+        store_release(tail, before + (self.pending_entries << TAIL_ENTRIES_SHIFT) + self.pending_units)
+        self.pending_units = 0
+        return self.base + tail_entries(before)
+
+    @property
+    def next_entry(self):
+        """Entry number at the tail."""
+        return self.base + tail_entries(load_acquire(<uint64_t *>(self.segment.base + SEGMENT_TAIL)))
+
+    def check_bytes(self, str stream not None, size_t length):
+        """Raise BatchTooLargeError when a batch of ``length`` bytes with its offsets does not fit the limits."""
+        cdef size_t limit = min(self.capacity * UNIT_BYTES // 2, <size_t>MAX_BATCH_BYTES)
+        if length > limit:
+            raise BatchTooLargeError(
+                f"a batch for {stream} has at most {limit} bytes with its offsets, got {length}"
+            )
+
+    cdef uint64_t units_for(self, size_t length):
+        return (FRAME_HEADER_BYTES + length + UNIT_BYTES - 1) // UNIT_BYTES
+
+    cdef uint64_t pad_bits(self, uint64_t units, size_t length):
+        return (units * UNIT_BYTES - FRAME_HEADER_BYTES - length) << META_PAD_SHIFT
+
+    cdef int reserve(self, size_t length) except -1:
+        cdef void *grown
+        if length > self.scratch_bytes:
+            grown = realloc(self.scratch, length)
+            if grown == NULL:
+                raise MemoryError(f"a frame of {length} bytes")
+            self.scratch = <uint8_t *>grown
+            self.scratch_bytes = length
+        memset(self.scratch + length - UNIT_BYTES, 0, UNIT_BYTES)
+        return 0
+
+    cdef int room_for(self, uint64_t units, uint64_t entries):
+        cdef uint64_t tail = load_acquire(<uint64_t *>(self.segment.base + SEGMENT_TAIL))
+        cdef uint64_t unit = tail_units(tail)
+        cdef uint64_t backed = load_acquire(<uint64_t *>(self.segment.base + SEGMENT_BACKED))
+        if tail_sealed(tail) or unit + units > self.capacity or entries > ENTRIES_MAX - tail_entries(tail):
+            return SEGMENT_ENDS
+        if unit + units > backed:
+            self.needed_units = unit + units
+            return NOT_BACKED
+        if load_acquire(<uint64_t *>(self.segment.base + SEGMENT_HEADER_BYTES + unit * UNIT_BYTES)) != 0:
+            return TORN
+        return WRITTEN
+
+    cdef int finish(self, uint64_t units, uint64_t meta) except -1:
+        """Complete the header and write the frame behind the tail."""
+        cdef uint64_t tail = load_acquire(<uint64_t *>(self.segment.base + SEGMENT_TAIL))
+        cdef uint64_t unit = tail_units(tail)
+        cdef size_t length = units * UNIT_BYTES
+        cdef size_t payload_bytes = length - FRAME_HEADER_BYTES - (meta >> META_PAD_SHIFT)
+        cdef uint64_t trailer[4]
+        cdef uint32_t state = crc32c_update(self.seed, self.scratch + FRAME_PAYLOAD, payload_bytes)
+        trailer[0] = unit
+        trailer[1] = make_word(tail_entries(tail), KIND_DATA, units)
+        trailer[2] = wall_clock_ns()
+        trailer[3] = meta
+        state = crc32c_finish(crc32c_update(state, trailer, 28))
+        (<uint64_t *>self.scratch)[0] = trailer[1]
+        (<uint64_t *>(self.scratch + FRAME_CHECKSUM))[0] = state | (meta << 32)
+        (<uint64_t *>(self.scratch + FRAME_TIMESTAMP))[0] = trailer[2]
+        write_whole(self.fd, self.scratch, length, SEGMENT_HEADER_BYTES + unit * UNIT_BYTES)
+        self.pending_units = units
+        self.pending_entries = meta & META_ENTRIES_MASK
+        return WRITTEN
+
+
+cdef int write_whole(int fd, const uint8_t *data, size_t length, size_t offset) except -1:
+    """Write all of a frame, in as many calls as it takes; raises OSError naming how far it got."""
+    cdef size_t done = 0
+    cdef ssize_t result
+    while done < length:
+        with nogil:
+            result = pwrite(fd, data + done, length - done, <long>(offset + done))
+        if result > 0:
+            done += <size_t>result
+        elif result == 0 or errno != EINTR:
+            code = errno if result < 0 else EIO
+            raise OSError(code, f"write of {length} bytes at {offset} stopped after {done}: {os.strerror(code)}")
+    return 0

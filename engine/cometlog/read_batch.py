@@ -1,0 +1,131 @@
+"""What a read returns: entries of one stream in order, cut only when somebody asks for them."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise, repeat
+from pathlib import Path
+from typing import NamedTuple, overload
+
+from cometlog.errors import CorruptionError
+from cometlog.inflate import inflate
+from cometlog.kernel import decode
+from cometlog.kernel.scan import Frames
+from cometlog.segment import byte_offset
+
+
+class Entry(NamedTuple):
+    """One entry: its stream, its number there, when its batch was encoded (ns since 1970), and its bytes."""
+
+    stream: str
+    number: int
+    timestamp_ns: int
+    data: bytes
+
+
+class ArrowBatch(NamedTuple):
+    """The entries of one frame as an Arrow binary array, without a copy.
+
+    Entry ``i`` is ``data[offsets[i]:offsets[i + 1]]`` and has the number ``first_number + i``; ``offsets`` is
+    int32 and has one value more than there are entries. Both are read-only and keep the segment mapped.
+    """
+
+    first_number: int
+    timestamp_ns: int
+    offsets: memoryview
+    data: memoryview
+
+
+class Run(NamedTuple):
+    """Frames of one segment file, verified; they keep it mapped."""
+
+    path: Path
+    frames: Frames
+
+
+def _one_entry_offsets(length_bytes: int) -> memoryview:
+    return memoryview(b"\0\0\0\0" + length_bytes.to_bytes(4, "little")).cast("i")
+
+
+class ReadBatch(Sequence[Entry]):
+    """Verified entries in order. ``next_entry`` is the number to go on reading from.
+
+    The segments stay mapped as long as the batch lives, also after the reader is closed and after retention.
+    Methods that cut payloads raise CorruptionError where a payload is not what its frame says.
+    """
+
+    def __init__(self, stream: str, runs: Sequence[Run], next_entry: int) -> None:
+        self.stream = stream
+        self.next_entry = next_entry
+        self.runs = tuple(runs)
+        self._length = sum(run.frames.entries for run in runs)
+        self._entries: list[Entry] | None = None
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, position: int) -> Entry: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[Entry]: ...
+    def __getitem__(self, position: int | slice) -> Entry | list[Entry]:
+        return self._all()[position]
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._all())
+
+    def __repr__(self) -> str:
+        return f"<ReadBatch {self.stream}: {self._length} entries, next {self.next_entry}>"
+
+    def _all(self) -> list[Entry]:
+        if self._entries is None:
+            rows = zip(repeat(self.stream), self.numbers, self.timestamps_ns, self.payloads(), strict=False)
+            self._entries = list(map(Entry._make, rows))
+        return self._entries
+
+    @property
+    def numbers(self) -> list[int]:
+        """Entry numbers, ascending; a gap is an append that died or a segment that retention removed."""
+        return [number for run in self.runs for number in decode.numbers(run.frames)]
+
+    @property
+    def timestamps_ns(self) -> list[int]:
+        """Timestamp of each entry, ns since 1970."""
+        return [timestamp for run in self.runs for timestamp in decode.timestamps(run.frames)]
+
+    def payloads(self) -> list[bytes]:
+        """Return the entries' bytes."""
+        if len(self.runs) == 1:
+            return self._cut(self.runs[0])
+        return [payload for run in self.runs for payload in self._cut(run)]
+
+    def _cut(self, run: Run) -> list[bytes]:
+        try:
+            return decode.payloads(run.frames, inflate)
+        except decode.DamagedBatchError as error:
+            raise self._corruption(run, error) from error
+
+    def arrow_batches(self) -> list[ArrowBatch]:
+        """Return one Arrow binary array for each frame, without a copy where the frame is not compressed."""
+        batches = []
+        for run in self.runs:
+            try:
+                found = decode.batches(run.frames, inflate)
+            except decode.DamagedBatchError as error:
+                raise self._corruption(run, error) from error
+            for first_number, skip, take, _, timestamp_ns, offsets, data in found:
+                bounds = _one_entry_offsets(len(data)) if offsets is None else offsets[skip : skip + take + 1]
+                batches.append(ArrowBatch(first_number, timestamp_ns, bounds, data))
+        return batches
+
+    def memoryviews(self) -> list[memoryview]:
+        """Return the entries' bytes as read-only views that keep their segment mapped."""
+        views = []
+        for batch in self.arrow_batches():
+            bounds = batch.offsets.tolist()
+            views += [batch.data[start:stop] for start, stop in pairwise(bounds)]
+        return views
+
+    def _corruption(self, run: Run, error: decode.DamagedBatchError) -> CorruptionError:
+        return CorruptionError(
+            str(error), file=str(run.path), offset=byte_offset(error.unit), stream=self.stream,
+            entry=run.frames.base + error.index,
+        )  # fmt: skip

@@ -1,0 +1,219 @@
+"""Recovery of a shard that was not left cleanly (PROTOCOL F). The caller holds lock byte 0 exclusively: nobody is attached.
+
+Two forms. On the boot, and with the control file, under which the shard was written, the page cache is whole: every claim is where its
+writer left it, and repair with every slot dead resolves it. Otherwise (reboot, lost control file, failed sync) nothing is
+trusted but frames that prove themselves.
+
+Invariants: recovery may be killed anywhere and run again; a failure below the durable mark is reported, never cut away; bytes
+that may hold old frames are never appended into.
+"""
+
+import os
+from pathlib import Path
+
+from cometlog.control import Control
+from cometlog.durable_mark import DurableMark, MarkFile, read_mark
+from cometlog.errors import CorruptionError
+from cometlog.kernel import layout, scan
+from cometlog.locks import ShardLocks
+from cometlog.repair import Repairer
+from cometlog.rotation import PreparedFile, file_length_for, new_header, next_header, sync_directory
+from cometlog.segment import Segment, SegmentName, byte_offset, list_segments, tail_parts
+
+DISCARDED_SUFFIX = ".discarded"
+_NO_WAIT_S = 0.0
+_ENTRIES_MAX = 0xFFFFFFFF
+
+
+def is_clean(directory: Path, control: Control) -> bool:
+    """Return whether the last client left the shard as its clean record says, on this boot."""
+    record = control.read_clean_record()
+    if record is None or control.poisoned or control.stored_boot_identity != control.boot_identity():
+        return False
+    names = list_segments(directory)
+    if not names or names[-1].number != record.number or control.active != record.number:
+        return False
+    segment = Segment(directory / names[-1].file_name, writable=False)
+    try:
+        return segment.header.uuid == record.uuid and segment.tail() == record.tail
+    finally:
+        segment.close()
+
+
+def recover(
+    directory: Path, stream: str, control: Control, locks: ShardLocks, *, capacity_units: int, file_mode: int
+) -> int:
+    """Make the shard whole and set its active segment; return how many words were repaired.
+
+    Raises CorruptionError for damage below the durable mark.
+    """
+    recovery = _Recovery(directory, stream, control, capacity_units, file_mode)
+    if control.stored_boot_identity == control.boot_identity() and not control.poisoned:
+        repairer = Repairer(control, locks, alone=True)
+        if recovery.repair_all(repairer):
+            return repairer.repaired_words
+    recovery.keep_what_proves_itself()
+    return 0
+
+
+class _Recovery:
+    def __init__(
+        self, directory: Path, stream: str, control: Control, capacity_units: int, file_mode: int
+    ) -> None:
+        self._directory = directory
+        self._stream = stream
+        self._control = control
+        self._capacity_units = capacity_units
+        self._file_mode = file_mode
+        self._mark = read_mark(directory / "durable")
+        names = list_segments(directory)
+        if self._mark is not None:
+            mark_number = self._mark.number
+            self._names = [name for name in names if name.number >= mark_number] or names[-1:]
+        else:
+            self._names = names
+
+    def _open(self, name: SegmentName) -> Segment:
+        return Segment(self._directory / name.file_name, writable=True)
+
+    def _start(self, segment: Segment) -> tuple[int, int]:
+        """Return unit and entry index from which a segment is walked: the mark's, or its first."""
+        mark = self._mark
+        if mark is None or mark.uuid != segment.header.uuid:
+            return 0, 0
+        if mark.unit > segment.readable_units():
+            raise CorruptionError(
+                f"file ends before the durable mark at unit {mark.unit}",
+                file=str(segment.path), offset=byte_offset(mark.unit), stream=self._stream,
+            )  # fmt: skip
+        return mark.unit, mark.next_entry - segment.base
+
+    def repair_all(self, repairer: Repairer) -> bool:
+        """Repair every segment from the mark's to the active one; False where something does not walk."""
+        active = self._control.active
+        names = [name for name in self._names if name.number <= active]
+        if not names or names[-1].number != active:
+            return False
+        for name in names:
+            segment = self._open(name)
+            try:
+                if not self._repair_segment(segment, repairer):
+                    return False
+                if name.number == active:
+                    self._seal_torn_append(segment)
+            finally:
+                segment.close()
+        return True
+
+    def _repair_segment(self, segment: Segment, repairer: Repairer) -> bool:
+        unit, index = self._start(segment)
+        tail = segment.tail()
+        readable = segment.readable_units()
+        if tail_parts(tail)[1] > readable or segment.backed_units() > readable:
+            return False
+        walk = scan.Walk(segment.mapping, segment.header.uuid, unit, index)
+        while (stop := walk.advance(tail, readable, False)) == scan.STOP_BLOCKED:
+            repairer.repair(segment, walk.unit, _NO_WAIT_S)
+        return bool(stop == scan.STOP_TAIL)
+
+    def _seal_torn_append(self, segment: Segment) -> None:
+        """End a segment behind whose tail a file-lock path began to write and was killed (H)."""
+        tail = segment.tail()
+        entries, units, sealed = tail_parts(tail)
+        end = min(segment.header.capacity_units, segment.backed_units())
+        if not sealed and (units >= end or segment.word(units) == 0):
+            return
+        segment.seal()
+        length = file_length_for(self._capacity_units)
+        prepared = PreparedFile.make(self._directory, length, self._file_mode, populate=False)
+        published = prepared.publish(next_header(segment, self._capacity_units))
+        if published is None:
+            prepared.discard()
+        else:
+            published.close()
+        self._control.set_active(segment.number + 1)
+
+    def keep_what_proves_itself(self) -> None:
+        """Walk with checksums from the mark; end at the first thing that does not prove itself; go on in a new segment."""
+        position = 0
+        while True:
+            segment = self._open(self._names[position])
+            try:
+                following = self._names[position + 1] if position + 1 < len(self._names) else None
+                unit, index, follows = self._walk_distrustfully(segment, following)
+                if follows:
+                    self._set_tail(segment, unit, index)
+                    os.fdatasync(segment.fd)
+                    position += 1
+                    continue
+                self._end_here(segment, unit, index, self._names[position + 1 :])
+                return
+            finally:
+                segment.close()
+
+    def _walk_distrustfully(self, segment: Segment, following: SegmentName | None) -> tuple[int, int, bool]:
+        """Return (unit, entry index, whether the next segment goes on from there)."""
+        unit, index = self._start(segment)
+        capacity = segment.header.capacity_units
+        readable = segment.readable_units()
+        walk = scan.Walk(segment.mapping, segment.header.uuid, unit, index)
+        stop = walk.advance(_ENTRIES_MAX << layout.TAIL_ENTRIES_SHIFT | capacity, readable, True)
+        at_end = walk.unit >= readable
+        word = 0 if at_end else segment.word(walk.unit)
+        ended = at_end or word == 0 or stop == scan.STOP_SEAL
+        follows = False
+        if following is not None:
+            if not ended and word >> layout.WORD_KIND_SHIFT & 7 == layout.KIND_DATA:
+                ended = segment.base + (word >> layout.WORD_INDEX_SHIFT) >= following.base
+            follows = ended and self._continues(segment, following, segment.base + walk.next_index)
+        return walk.unit, walk.next_index, follows
+
+    def _continues(self, segment: Segment, following: SegmentName, next_entry: int) -> bool:
+        try:
+            candidate = self._open(following)
+        except CorruptionError:
+            return False
+        header = candidate.header
+        candidate.close()
+        return header.previous_uuid == segment.header.uuid and header.base >= next_entry
+
+    @staticmethod
+    def _set_tail(segment: Segment, unit: int, index: int) -> None:
+        segment.mapping.store_release(
+            layout.SEGMENT_TAIL, index << layout.TAIL_ENTRIES_SHIFT | layout.TAIL_SEALED | unit
+        )
+
+    def _end_here(self, segment: Segment, unit: int, index: int, later: list[SegmentName]) -> None:
+        for name in reversed(later):
+            path = self._directory / name.file_name
+            path.rename(path.with_name(path.name + DISCARDED_SUFFIX))
+        sync_directory(self._directory)
+        if unit < segment.readable_units():
+            word = segment.marker_word(unit, layout.KIND_SEAL, 0)
+            segment.mapping.store_release(byte_offset(unit), word)
+        self._set_tail(segment, unit, index)
+        os.fdatasync(segment.fd)
+        self._start_new_segment(segment, segment.base + index)
+
+    def _start_new_segment(self, segment: Segment, base: int) -> None:
+        seen = [int(path.name[:10]) for path in self._directory.glob("*.seg*")]
+        if self._mark is not None:
+            seen.append(self._mark.number)
+        header = new_header(
+            max(seen) + 1, base,
+            capacity_units=self._capacity_units, previous_uuid=segment.header.uuid, epoch=segment.header.epoch + 1,
+        )  # fmt: skip
+        length = file_length_for(self._capacity_units)
+        published = PreparedFile.make(self._directory, length, self._file_mode, populate=False).publish(header)
+        if published is None:
+            raise CorruptionError(
+                "a segment that recovery was about to create exists", file=str(segment.path), offset=0, stream=self._stream
+            )
+        os.fdatasync(published.fd)
+        sync_directory(self._directory)
+        published.close()
+        sequence = self._mark.sequence + 1 if self._mark is not None else 1
+        file = MarkFile(self._directory / "durable", self._file_mode)
+        file.write(DurableMark(sequence, header.number, 0, base, header.uuid, header.epoch))
+        file.close()
+        self._control.set_active(header.number)

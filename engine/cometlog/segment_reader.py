@@ -1,0 +1,199 @@
+"""Reading one segment: frames from an entry index on, counts, and the checks that keep a read inside the
+file.
+
+Thread safety: an object belongs to one thread at a time; writers may append meanwhile. Invariants: the tail
+is loaded before any word; no byte is touched that the file's length, looked at after that tail, does not
+cover, and each stretch is faulted in by a call that fails with an error instead of a signal.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from cometlog.errors import CorruptionError
+from cometlog.index import START, SegmentIndex, load_index
+from cometlog.kernel import layout
+from cometlog.kernel.boundary import find_boundaries
+from cometlog.kernel.scan import STOP_CORRUPT, STOP_WINDOW, WRONG_TEXTS, Frames, Walk
+from cometlog.segment import Segment, SegmentName, byte_offset, tail_parts
+
+WINDOW_UNITS = (1 << 18) // layout.UNIT_BYTES
+"""Units that are faulted in at a time: 256 KiB."""
+
+
+class Tail(NamedTuple):
+    """A tail word that the file is known to reach: entries and units allocated, and whether they are final."""
+
+    word: int
+    entries: int
+    units: int
+    sealed: bool
+
+
+class Collected(NamedTuple):
+    """What a collecting walk gave: the frames, why it stopped, and where it stands."""
+
+    frames: Frames
+    stop: int
+    unit: int
+    next_index: int
+    wrong: int
+
+
+class SegmentReader:
+    """An open segment with its sparse index and the place where the last read ended.
+
+    Raises FileNotFoundError if retention was faster, CorruptionError or NewerFormatError for a header that is
+    not one.
+    """
+
+    def __init__(self, directory: Path, name: SegmentName, stream: str) -> None:
+        self.path = directory / name.file_name
+        self.stream = stream
+        self.segment = Segment(self.path, writable=False)
+        self._index_path = directory / name.index_name
+        self._index: SegmentIndex | None = None
+        self._resume = START[:2]
+        self._readable = (0, 0)
+
+    @property
+    def number(self) -> int:
+        """Segment number."""
+        return self.segment.number
+
+    @property
+    def base(self) -> int:
+        """Entry number of the first entry."""
+        return self.segment.base
+
+    def look(self) -> Tail:
+        """Load the tail and check that the file reaches that far."""
+        word = self.segment.tail()
+        entries, units, sealed = tail_parts(word)
+        covered = self.segment.readable_units()
+        if units > covered:
+            raise CorruptionError(
+                f"tail is at unit {units}, the file ends after unit {covered}",
+                file=str(self.path), offset=layout.SEGMENT_TAIL, stream=self.stream,
+            )  # fmt: skip
+        return Tail(word, entries, units, sealed)
+
+    def collect(
+        self, first_index: int, entries_max: int, tail: Tail, *, whole_frames: bool = False
+    ) -> Collected:
+        """Collect verified frames with entries from ``first_index`` on in one walk, until ``entries_max``
+        entries are there.
+
+        The last frame is cut down to that count unless ``whole_frames``.
+        Raises CorruptionError at the first frame on the way that is not what was written.
+        """
+        begin = self._nearest(first_index, tail)
+        found = self._collect_from(begin, first_index, entries_max, tail)
+        if found.stop == STOP_CORRUPT and found.unit == begin[0] > 0:
+            # Either this frame is damaged or the boundary was no place to start: only a walk from the start
+            # tells.
+            again = self._collect_from(START[:2], first_index, entries_max, tail)
+            if again.stop != STOP_CORRUPT or again.unit > found.unit:
+                self._index = SegmentIndex()
+                found = again
+        if found.stop == STOP_CORRUPT:
+            raise self._corruption(found.unit, found.next_index, found.wrong)
+        if found.frames.entries > entries_max and not whole_frames:
+            self._resume = (found.frames.last_unit, found.frames.last_index)
+            found.frames.keep_first(entries_max)
+        else:
+            self._resume = (found.unit, found.next_index)
+        return found
+
+    def _collect_from(
+        self, begin: tuple[int, int], first_index: int, entries_max: int, tail: Tail
+    ) -> Collected:
+        walk = Walk(self.segment.mapping, self.segment.header.uuid, *begin)
+        frames = Frames(self.segment.mapping, self.base)
+        stop = self._drive(
+            walk, tail, lambda readable: walk.collect(frames, tail.word, readable, first_index, entries_max)
+        )
+        return Collected(frames, stop, walk.unit, walk.next_index, walk.wrong)
+
+    def _nearest(self, first_index: int, tail: Tail) -> tuple[int, int]:
+        """Return (unit, entry index) of the last known place from which a walk reaches ``first_index``."""
+        if self._resume[1] == first_index:
+            return self._resume
+        if first_index == 0:
+            return START[:2]
+        index = self._index_covering(first_index, tail)
+        boundary = index.at_or_before_entry(first_index)
+        if index.covered.entry <= first_index:
+            boundary = index.covered
+        known = (boundary.unit, boundary.entry)
+        return max(known, self._resume) if self._resume[1] <= first_index else known
+
+    def _index_covering(self, first_index: int, tail: Tail) -> SegmentIndex:
+        if self._index is None:
+            self._index = load_index(self._index_path, self.segment.header.uuid, tail.word)
+        covered = self._index.covered.entry
+        if covered <= first_index and not covered < self._resume[1] <= first_index:
+            self._extend_index(self._index, tail)
+        return self._index
+
+    def _extend_index(self, index: SegmentIndex, tail: Tail) -> Walk:
+        """Walk from where the index ends as far as frames are resolved and sound."""
+        walk = Walk(self.segment.mapping, self.segment.header.uuid, *index.covered)
+
+        def find(readable: int) -> int:
+            stop, boundaries, index.next_entry = find_boundaries(
+                walk, tail.word, readable, index.interval_entries, index.next_entry
+            )
+            index.extend(boundaries)
+            return stop
+
+        self._drive(walk, tail, find)
+        index.covered = index.covered._replace(unit=walk.unit, entry=walk.next_index, live=walk.live_entries)
+        return walk
+
+    def count_live(self, tail: Tail) -> tuple[int, int, int]:
+        """Return (live entries before it, unit, stop) of the first place that is not a resolved frame."""
+        if self._index is None:
+            self._index = load_index(self._index_path, self.segment.header.uuid, tail.word)
+        walk = self._extend_index(self._index, tail)
+        if walk.stop == STOP_CORRUPT:
+            raise self._corruption(walk.unit, walk.next_index, walk.wrong)
+        return walk.live_entries, walk.unit, walk.stop
+
+    def word(self, unit: int) -> int:
+        """Return the word at a unit below a tail that ``look`` returned (acquire)."""
+        return self.segment.mapping.load_acquire(byte_offset(unit))
+
+    def _drive(self, walk: Walk, tail: Tail, step: Callable[[int], int]) -> int:
+        """Call ``step`` with the units readable so far, fault in what it needs, until it stops otherwise."""
+        start, stop = self._readable
+        readable = stop if start <= walk.unit < stop else walk.unit
+        while True:
+            reason = step(min(readable, tail.units))
+            if reason != STOP_WINDOW:
+                return reason
+            readable = self._make_readable(
+                walk.unit, min(tail.units, max(walk.needed_units, walk.unit + WINDOW_UNITS))
+            )
+
+    def _make_readable(self, start: int, stop: int) -> int:
+        try:
+            self.segment.mapping.populate_read(byte_offset(start), (stop - start) * layout.UNIT_BYTES)
+        except OSError as error:
+            raise CorruptionError(
+                f"units {start} to {stop} cannot be read: {error.strerror}",
+                file=str(self.path), offset=byte_offset(start), stream=self.stream,
+            ) from error  # fmt: skip
+        known_start, known_stop = self._readable
+        self._readable = (known_start, stop) if known_start <= start <= known_stop else (start, stop)
+        return stop
+
+    def _corruption(self, unit: int, next_index: int, wrong: int) -> CorruptionError:
+        return CorruptionError(
+            WRONG_TEXTS[wrong], file=str(self.path), offset=byte_offset(unit), stream=self.stream,
+            entry=self.base + next_index,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Close the file; batches already read stay usable."""
+        self.segment.close()

@@ -1,0 +1,385 @@
+"""One client's writing side of a shard: attach, slots, the active segment, leaving (PROTOCOL A, and where B, E, F, G meet).
+
+Thread safety: ``lock`` guards everything but the append of the mmap path, which the GIL serialises. Never hold it while waiting for
+another thread's append.
+
+Invariants: byte 0 is held, shared or exclusive, from attach to detach; each slot used is locked; the bound segment was active
+when it was bound. In a forked child the handle is dead: locks and descriptors were closed by the fork handler, and the first use
+attaches anew.
+"""
+
+import os
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from cometlog import recovery
+from cometlog.background import helper_of_this_process
+from cometlog.config import Config
+from cometlog.control import CleanRecord, Control
+from cometlog.durability import Position, Syncer, poisoned_error
+from cometlog.durable_mark import read_mark
+from cometlog.errors import NotALogError, ShardBusyError, WritePathConflictError
+from cometlog.file_system import check_file_system
+from cometlog.kernel import layout
+from cometlog.kernel.boundary import IndexWriter
+from cometlog.kernel.fork_guard import ForkGuard, guard_descriptor, release_descriptor
+from cometlog.kernel.helper import ShardWatch
+from cometlog.locks import ATTACH_BYTE, INDEX_BYTE, SLOT_BYTE_FIRST, ShardLocks
+from cometlog.names import StreamName
+from cometlog.repair import Repairer
+from cometlog.rotation import (
+    PreparedFile,
+    capacity_for,
+    file_length_for,
+    new_header,
+    next_header,
+    sync_directory,
+)
+from cometlog.segment import Segment, SegmentName, list_segments, tail_parts
+
+_ATTACH_LOOK_S = 0.002
+_CONFLICT_AFTER_S = 0.25
+_KEPT_SEGMENTS_MAX = 64
+
+
+def make_directories(root: Path, directory: Path, mode: int) -> None:
+    """Create the directories of a shard below the root of the log, refusing links and files in their place."""
+    parts = directory.relative_to(root).parts
+    for depth in range(1, len(parts) + 1):
+        path = root.joinpath(*parts[:depth])
+        with suppress(FileExistsError):
+            path.mkdir(mode)
+            sync_directory(path.parent)
+        if path.is_symlink() or not path.is_dir():
+            raise NotALogError(f"{path} is not a directory")
+
+
+class Shard:
+    """The shard as its writers see it.
+
+    ``exclusive``: this client alone, for as long as it is attached (``buffered``). ``populate``: segments are faulted in ahead, for
+    stores into the map. ``index_in_background``: the helper thread keeps the index (all but ``sync``).
+    """
+
+    def __init__(
+        self, root: Path, stream: StreamName, config: Config, write_path: str, *, exclusive: bool, populate: bool,
+        index_in_background: bool = True, guard: ForkGuard | None = None,
+    ) -> None:  # fmt: skip
+        self.stream = str(stream)
+        self.config = config
+        self.write_path = write_path
+        self.directory = stream.directory(root)
+        self.lock = threading.RLock()
+        self.guard = guard or ForkGuard()
+        self.attached = False
+        self.recovered_words = 0
+        self._root = root
+        self._exclusive = exclusive
+        self._index_in_background = index_in_background
+        self._populate = populate
+        self._kept: dict[int, Segment] = {}
+        self._slots: list[int] = []
+
+    @property
+    def capacity_units(self) -> int:
+        """Units of the segments that this client creates."""
+        return capacity_for(self.config.storage.segment_size_bytes)
+
+    def attach(self) -> None:
+        """Become a writer of the shard (A1), recovering it first where nobody else is attached."""
+        storage = self.config.storage
+        make_directories(self._root, self.directory, storage.directory_mode)
+        check_file_system(self.directory, allow_network=storage.allow_network_file_system)
+        self.locks = ShardLocks(self.directory / "lock", storage.file_mode)
+        self._directory_fd = -1
+        try:
+            self._enter()
+            self._slots = []
+            self._kept = {}
+            self.rotation_slot = self.take_slot()
+            self._directory_fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            guard_descriptor(self._directory_fd)
+            self.watch = ShardWatch(
+                helper_of_this_process(), self._directory_fd, guard=self.guard, populate=self._populate, prepare=True,
+                checkpoint_interval_ns=storage.checkpoint_interval_ms * 1_000_000,
+            )  # fmt: skip
+            self.syncer = Syncer(
+                self.stream, self.directory, self.control, self.locks, self._kept_segment,
+                file_mode=storage.file_mode, stall_timeout_s=self.config.concurrency.stall_timeout_s,
+                gather_delay_s=self.config.concurrency.gather_delay_us / 1e6,
+            )  # fmt: skip
+            self._bind(self._open_by_number(self.control.active))
+        except BaseException:
+            if self._directory_fd >= 0 and release_descriptor(self._directory_fd):
+                os.close(self._directory_fd)
+            self.locks.close()
+            raise
+        self.attached = True
+
+    def _enter(self) -> None:
+        started = time.monotonic()
+        while not self._try_enter(time.monotonic() - started):
+            if time.monotonic() - started > self.config.concurrency.attach_timeout_s:
+                raise ShardBusyError(
+                    f"{self.stream}: another process has held the shard alone for "
+                    f"{self.config.concurrency.attach_timeout_s} s (concurrency.attach_timeout_s)"
+                )
+            time.sleep(_ATTACH_LOOK_S)
+
+    def _try_enter(self, waited_s: float) -> bool:
+        path = self.directory / "control"
+        if self.locks.try_exclusive(ATTACH_BYTE):
+            if not path.exists():
+                Control.create(path, self.config.storage.file_mode)
+            self.control = Control(path, writable=True)
+            self._prepare_alone()
+            if not self._exclusive:
+                self.locks.try_shared(ATTACH_BYTE)
+            return True
+        if self._exclusive:
+            if waited_s > _CONFLICT_AFTER_S:
+                raise self._conflict(self._path_in_use(path))
+            return False
+        if not self.locks.try_shared(ATTACH_BYTE):
+            if waited_s > _CONFLICT_AFTER_S and self._path_in_use(path) == "buffered":
+                raise self._conflict("buffered")
+            return False
+        self.control = Control(path, writable=True)
+        if self.control.write_path is None or self.control.stored_boot_identity != self.control.boot_identity():
+            self.locks.unlock(ATTACH_BYTE)
+            return False
+        if self.control.write_path != self.write_path:
+            in_use = self.control.write_path
+            self.locks.unlock(ATTACH_BYTE)
+            raise self._conflict(in_use)
+        return True
+
+    @staticmethod
+    def _path_in_use(path: Path) -> str | None:
+        with suppress(FileNotFoundError):
+            return Control(path, writable=False).write_path
+        return None
+
+    def _conflict(self, in_use: str | None) -> WritePathConflictError:
+        return WritePathConflictError(
+            f"{self.stream} is being written by live processes with write path {in_use!r}; this client asked for "
+            f"{self.write_path!r}; close them first or open with write_path={in_use!r}"
+        )
+
+    def _prepare_alone(self) -> None:
+        """Make the shard ready while nobody else is attached: remove left-overs, create or recover, clear the slots."""
+        control = self.control
+        for left_over in self.directory.glob("*.tmp.*"):
+            left_over.unlink(missing_ok=True)
+        if not list_segments(self.directory):
+            control.set_active(self._create_first_segment())
+        elif not recovery.is_clean(self.directory, control):
+            control.withdraw_write_path()
+            self.recovered_words = recovery.recover(
+                self.directory, self.stream, control, self.locks,
+                capacity_units=self.capacity_units, file_mode=self.config.storage.file_mode,
+            )  # fmt: skip
+        for index in range(layout.SLOT_COUNT):
+            slot = control.look_at_slot(index)
+            if slot.state != layout.STATE_IDLE:
+                control.set_slot_idle(slot)
+        mark = read_mark(self.directory / "durable")
+        control.reset_durable(mark.next_entry if mark is not None else 0, mark.number if mark is not None else 1)
+        control.write_clean_record(None)
+        control.clear_poison()
+        control.write_path = self.write_path
+        control.stored_boot_identity = control.boot_identity()
+
+    def _create_first_segment(self) -> int:
+        length = file_length_for(self.capacity_units)
+        prepared = PreparedFile.make(self.directory, length, self.config.storage.file_mode, populate=self._populate)
+        segment = prepared.publish(new_header(1, 0, capacity_units=self.capacity_units))
+        if segment is None:
+            raise ShardBusyError(f"{self.stream}: the first segment appeared while this process held the shard alone")
+        os.fdatasync(segment.fd)
+        sync_directory(self.directory)
+        segment.close()
+        return 1
+
+    def take_slot(self) -> int:
+        """Lock a slot that is IDLE, or one that a dead owner left, and return its index (A2)."""
+        left_behind: int | None = None
+        for index in range(layout.SLOT_COUNT):
+            if index in self._slots or not self.locks.try_exclusive(SLOT_BYTE_FIRST + index):
+                continue
+            if self.control.look_at_slot(index).state == layout.STATE_IDLE:
+                if left_behind is not None:
+                    self.locks.unlock(SLOT_BYTE_FIRST + left_behind)
+                return self._own_slot(index)
+            if left_behind is None:
+                left_behind = index
+            else:
+                self.locks.unlock(SLOT_BYTE_FIRST + index)
+        if left_behind is None:
+            raise ShardBusyError(f"{self.stream}: all {layout.SLOT_COUNT} slots are taken by live writers")
+        self.control.set_slot_idle(self.control.look_at_slot(left_behind))
+        return self._own_slot(left_behind)
+
+    def _own_slot(self, index: int) -> int:
+        self._slots.append(index)
+        start_time = int(Path("/proc/self/stat").read_text().rpartition(") ")[2].split()[19])
+        self.control.name_slot_owner(index, os.getpid(), start_time)
+        return index
+
+    def _open_by_number(self, number: int) -> Segment:
+        name = next(name for name in reversed(list_segments(self.directory)) if name.number == number)
+        return Segment(self.directory / name.file_name, writable=True)
+
+    def _kept_segment(self, name: SegmentName) -> Segment:
+        """Return an open segment of this shard for the syncer; it stays open until it is durable."""
+        with self.lock:
+            if name.number == self.segment.number:
+                return self.segment
+            if name.number not in self._kept:
+                self._kept[name.number] = Segment(self.directory / name.file_name, writable=True)
+            kept = self._kept[name.number]
+            kept.ensure_mapped()
+            return kept
+
+    def _bind(self, segment: Segment, populated_bytes: int = 0) -> None:
+        self.segment = segment
+        index = self._new_index_writer(segment) if self._keeps_index() else None
+        self.watch.follow(segment.mapping, segment.fd, segment.header.capacity_units, index)
+        if populated_bytes:
+            self.watch.note_populated(populated_bytes)
+
+    def _keeps_index(self) -> bool:
+        """Return whether this client writes the shard's index: one does, and another takes over when it leaves."""
+        return self._index_in_background and self.locks.try_exclusive(INDEX_BYTE)
+
+    def _new_index_writer(self, segment: Segment) -> IndexWriter:
+        return IndexWriter(
+            segment.mapping, segment.header.uuid, self.config.indexing.boundary_interval_entries, self._directory_fd,
+            SegmentName(segment.number, segment.base).index_name, self.config.storage.file_mode,
+        )  # fmt: skip
+
+    def persist_index(self) -> None:
+        """Bring the index of the active segment up to its tail and sync it; the caller holds the append lock.
+
+        Another process may have written the file since, so each call goes on from what the file says.
+        """
+        index = self._new_index_writer(self.segment)
+        try:
+            index.write_checkpoint()
+            index.sync()
+        finally:
+            index.close()
+
+    def follow_active(self) -> Segment:
+        """Bind the active segment if it is another one than before, and return it; a sealed one is rotated first."""
+        with self.lock:
+            while True:
+                active = self.control.active
+                if self.segment.number == active:
+                    if not tail_parts(self.segment.tail())[2]:
+                        return self.segment
+                    self._rotate(self.segment)
+                if self.segment.number != self.control.active:
+                    self._replace(self._open_by_number(self.control.active))
+
+    def _replace(self, segment: Segment, populated_bytes: int = 0) -> None:
+        before = self.segment
+        self._bind(segment, populated_bytes)
+        self._kept[before.number] = before
+        self._drop_durable_segments()
+
+    def _drop_durable_segments(self) -> None:
+        """Close what a sync has covered; of the rest keep the newest, whose descriptors saw every store."""
+        durable_segment = self.control.mapping.load_acquire(layout.CONTROL_DURABLE_SEGMENT)
+        for number in sorted(self._kept):
+            if number < durable_segment or len(self._kept) > _KEPT_SEGMENTS_MAX:
+                self._kept.pop(number).close()
+
+    def _rotate(self, sealed: Segment) -> None:
+        """Publish the segment after a sealed one, or find that somebody did (E)."""
+        self.control.mark_rotating(self.rotation_slot, sealed.number)
+        try:
+            if self.control.active > sealed.number:
+                return
+            length = file_length_for(self.capacity_units)
+            taken = self.watch.take_next(length)
+            if taken is not None:
+                prepared = PreparedFile(self.directory, taken[3], taken[0], taken[1], taken[2])
+            else:
+                prepared = PreparedFile.make(
+                    self.directory, length, self.config.storage.file_mode, populate=self._populate
+                )
+            segment = prepared.publish(next_header(sealed, self.capacity_units))
+            if segment is None:
+                prepared.discard()
+            if self.control.advance_active(sealed.number) and segment is not None:
+                self.control.add_to_slot(self.rotation_slot, layout.SLOT_ROTATIONS, 1)
+            if segment is not None:
+                self._replace(segment, prepared.backed_bytes if self._populate else 0)
+        finally:
+            self.control.mark_idle(self.rotation_slot)
+
+    def position(self) -> Position:
+        """Return where the shard ends now."""
+        segment = self.follow_active()
+        entries, units, _ = tail_parts(segment.tail())
+        return Position(segment.number, units, segment.base + entries)
+
+    def sync(self) -> None:
+        """Make every entry appended so far durable."""
+        self.syncer.sync(self.position())
+
+    def repair(self, segment_number: int, unit: int) -> None:
+        """Resolve a word that a reader found unresolved for long (D); raises StalledWriterError naming a live writer."""
+        names = [name for name in list_segments(self.directory) if name.number == segment_number]
+        if not names:
+            return
+        repairer = Repairer(self.control, self.locks)
+        repairer.repair(self._kept_segment(names[0]), unit, self.config.concurrency.stall_timeout_s)
+        if repairer.repaired_words:
+            with self.lock:
+                self.control.add_to_slot(self.rotation_slot, layout.SLOT_REPAIRS, repairer.repaired_words)
+
+    def check_poison(self) -> None:
+        """Raise SyncError if a sync failed in any process."""
+        if self.control.poisoned:
+            raise poisoned_error(self.stream)
+
+    def detach(self) -> None:
+        """Leave the shard; the last to leave syncs and writes the clean record (A4)."""
+        with self.lock:
+            if not self.attached:
+                return
+            self.attached = False
+            self.watch.close()
+            try:
+                for index in self._slots:
+                    self.locks.unlock(SLOT_BYTE_FIRST + index)
+                if (self._exclusive or self.locks.try_exclusive(ATTACH_BYTE)) and not self.control.poisoned:
+                    self.syncer.sync(self.position_alone())
+                    tail = self.segment.tail()
+                    self.control.write_clean_record(
+                        CleanRecord(self.segment.number, tail, self.segment.header.uuid)
+                    )
+            finally:
+                self._release()
+
+    def position_alone(self) -> Position:
+        """Return the end of the shard once this client is the last."""
+        if self.control.active != self.segment.number:
+            self._kept[self.segment.number] = self.segment
+            self.segment = self._open_by_number(self.control.active)
+        entries, units, _ = tail_parts(self.segment.tail())
+        return Position(self.segment.number, units, self.segment.base + entries)
+
+    def _release(self) -> None:
+        for segment in [self.segment, *self._kept.values()]:
+            segment.close()
+        self._kept = {}
+        self.syncer.close()
+        self.control.close()
+        if release_descriptor(self._directory_fd):
+            os.close(self._directory_fd)
+        self.locks.close()

@@ -1,0 +1,151 @@
+"""What the three pwrite paths share: frames written behind the tail under a lock, the tail store as their commit (PROTOCOL H).
+
+Thread safety: ``shard.lock`` serialises the threads of a client; each path adds what keeps other processes out.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from cometlog.compression import Compressor
+from cometlog.config import Config
+from cometlog.errors import BatchTooLargeError, ClosedError, EntryTypeError
+from cometlog.kernel import frame_writer, layout
+from cometlog.kernel.appender import encode_batch
+from cometlog.kernel.frame_writer import FrameWriter
+from cometlog.names import StreamName
+from cometlog.shard import Shard
+
+
+def checked_items(entries: Iterable[bytes]) -> list[bytes]:
+    """Return the batch as a list of bytes objects; raises EntryTypeError naming the place of what is not bytes."""
+    items = list(entries)
+    for position, entry in enumerate(items):
+        if type(entry) is not bytes:
+            if not isinstance(entry, bytes | bytearray | memoryview):
+                raise EntryTypeError(
+                    f"entry {position} of the batch is {type(entry).__name__}; entries are bytes"
+                )
+            items[position] = bytes(entry)
+    if len(items) > layout.MAX_BATCH_ENTRIES:
+        raise BatchTooLargeError(f"a batch has at most {layout.MAX_BATCH_ENTRIES} entries, got {len(items)}")
+    return items
+
+
+class FileLockPath:
+    """A writer that is its own write path. Subclasses say what is locked and what happens between write and commit."""
+
+    name = ""
+    exclusive = False
+    index_in_background = True
+
+    def __init__(self, root: Path, stream: StreamName, config: Config) -> None:
+        self._arguments = (root, stream, config)
+        self._compress_from_bytes = config.compression.threshold_bytes
+        self._compress = Compressor(config.compression).compress
+        self._frames = FrameWriter()
+        self._closed = False
+        self.stream = str(stream)
+        self._attach()
+
+    def _attach(self) -> None:
+        root, stream, config = self._arguments
+        self._pid = os.getpid()
+        self.shard = Shard(
+            root, stream, config, self.name,
+            exclusive=self.exclusive, populate=False, index_in_background=self.index_in_background,
+        )  # fmt: skip
+        self.shard.attach()
+        self._bind()
+
+    def _bind(self) -> None:
+        segment = self.shard.follow_active()
+        if segment.number != self._frames.number or self._frames.base != segment.base:
+            header = segment.header
+            self._frames.bind_segment(
+                segment.mapping, segment.fd, header.number, header.base, header.capacity_units, header.uuid
+            )
+
+    @property
+    def writer(self) -> "FileLockPath":
+        """The handle that appends: this object."""
+        return self
+
+    def append(self, entry: bytes, /) -> int:
+        """Append one entry and return its number."""
+        return self._append(checked_items((entry,)))
+
+    def extend(self, entries: Iterable[bytes], /) -> range:
+        """Append a batch that becomes visible as a whole; return the range of its entry numbers."""
+        items = checked_items(entries)
+        if not items:
+            self._check_open()
+            first = self.shard.position().next_entry
+            return range(first, first)
+        first = self._append(items)
+        return range(first, first + len(items))
+
+    def _append(self, items: list[bytes]) -> int:
+        self._check_open()
+        data_bytes = sum(map(len, items))
+        self._frames.check_bytes(self.stream, data_bytes + (4 * (len(items) + 1) if len(items) > 1 else 0))
+        encoded = None
+        if data_bytes >= self._compress_from_bytes * len(items):
+            encoded = self._compress(encode_batch(items))
+        with self.shard.lock:
+            self._check_open()
+            self.shard.check_poison()
+            self._lock()
+            try:
+                self._put(items, data_bytes, encoded)
+                return self._commit()
+            finally:
+                self._unlock()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError(f"the writer of {self.stream} is closed")
+        if os.getpid() != self._pid:
+            self._attach()
+
+    def _put(self, items: list[bytes], data_bytes: int, encoded: tuple[bytes, int] | None) -> None:
+        """Write the frame behind the tail, making room first where there is none."""
+        self._bind()
+        while True:
+            if encoded is None:
+                status = self._frames.put(items, data_bytes)
+            else:
+                status = self._frames.put_payload(encoded[0], len(items), encoded[1])
+            if status == frame_writer.WRITTEN:
+                return
+            if status == frame_writer.NOT_BACKED:
+                self.shard.watch.grow(self._frames.needed_units)
+            else:
+                self.shard.segment.seal()
+                self._bind()
+
+    def _commit(self) -> int:
+        return self._frames.publish()
+
+    def _lock(self) -> None:
+        """Keep other processes out."""
+
+    def _unlock(self) -> None:
+        """Let other processes in."""
+
+    def sync(self) -> None:
+        """Make everything appended to the shard so far durable."""
+        self._check_open()
+        self.shard.sync()
+
+    def repair(self, segment_number: int, unit: int) -> None:
+        """Resolve a word that a reader found unresolved for long."""
+        self._check_open()
+        self.shard.repair(segment_number, unit)
+
+    def close(self) -> None:
+        """Leave the shard; the last to leave syncs it."""
+        if not self._closed:
+            self._closed = True
+            if os.getpid() == self._pid:
+                self.shard.detach()

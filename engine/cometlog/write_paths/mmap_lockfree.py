@@ -1,0 +1,103 @@
+"""The mmap write path: lock-free appends into shared memory by any number of processes (PROTOCOL A to H). The default.
+
+Durable means: a returned append survives the death of every process; power loss only what a returned ``sync`` covers.
+"""
+
+import os
+from pathlib import Path
+
+from cometlog.compression import Compressor
+from cometlog.config import Config
+from cometlog.errors import ClosedError
+from cometlog.kernel.appender import UNBACKED, Appender
+from cometlog.names import StreamName
+from cometlog.shard import Shard
+
+# Waiting for the helper costs no system call; a step of growth on a slow disk takes a few milliseconds.
+_HELPER_PATIENCE_NS = 20_000_000
+_GUARD_ASLEEP = 2
+
+
+class MmapPath:
+    """Appends through the kernel's Appender; this object does what an append cannot do in one stretch."""
+
+    def __init__(self, root: Path, stream: StreamName, config: Config) -> None:
+        self._arguments = (root, stream, config)
+        self._pid = os.getpid()
+        self._closed = False
+        self.shard = Shard(root, stream, config, "mmap", exclusive=False, populate=True)
+        self.shard.attach()
+        self.writer = Appender(
+            str(stream), self.shard.guard,
+            resolve=self._resolve, compress=Compressor(config.compression).compress,
+            compress_from_bytes=config.compression.threshold_bytes,
+        )  # fmt: skip
+        self._connect()
+
+    def _connect(self) -> None:
+        self.writer.bind_control(self.shard.control.mapping)
+        self.writer.bind_slot(self.shard.take_slot())
+        self._bind_segment()
+        self.writer.open()
+
+    def _bind_segment(self) -> None:
+        segment = self.shard.follow_active()
+        header = segment.header
+        self.writer.bind_segment(segment.mapping, header.number, header.base, header.capacity_units, header.uuid)
+
+    def _resolve(self, status: int) -> None:
+        """Arrange what an append found missing, or raise. No claim is held here."""
+        if self._closed:
+            raise ClosedError(f"the writer of {self.writer.stream} is closed")
+        if os.getpid() != self._pid:
+            self._attach_in_child()
+            return
+        if self.writer.guard_state == _GUARD_ASLEEP:
+            self.shard.watch.wake()
+            return
+        self.shard.check_poison()
+        with self.shard.lock:
+            if self._closed:
+                raise ClosedError(f"the writer of {self.writer.stream} is closed")
+            if status == UNBACKED:
+                self._back(self.writer.needed_units)
+            else:
+                self._bind_segment()
+
+    def _back(self, units: int) -> None:
+        if self.shard.control.active != self.shard.segment.number:
+            return
+        if not self.shard.watch.growth_failed() and self.writer.wait_until_backed(units, _HELPER_PATIENCE_NS):
+            return
+        self.shard.watch.grow(units)
+
+    def _attach_in_child(self) -> None:
+        """Attach anew after a fork: the child owns nothing that it inherited (A3)."""
+        root, stream, config = self._arguments
+        self.shard = Shard(
+            root, stream, config, "mmap", exclusive=False, populate=True, guard=self.shard.guard
+        )
+        self.shard.attach()
+        self._pid = os.getpid()
+        self._connect()
+
+    def sync(self) -> None:
+        """Make everything appended to the shard so far durable."""
+        if os.getpid() != self._pid:
+            self._attach_in_child()
+        self.shard.sync()
+
+    def repair(self, segment_number: int, unit: int) -> None:
+        """Resolve a word that a reader found unresolved for long."""
+        if os.getpid() != self._pid:
+            self._attach_in_child()
+        self.shard.repair(segment_number, unit)
+
+    def close(self) -> None:
+        """Leave the shard; the last to leave syncs it. In a forked child that never appended, nothing happens."""
+        if self._closed:
+            return
+        self._closed = True
+        self.writer.close()
+        if os.getpid() == self._pid:
+            self.shard.detach()
