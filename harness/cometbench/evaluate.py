@@ -12,7 +12,7 @@ from cometbench.model import ClaimResult, Measurement, Run
 from cometbench.registry import Check, Claim, Equation, Section, all_claims
 from cometbench.stats import Estimate
 from cometbench.verdicts import Judgement
-from cometbench.views import samples_per
+from cometbench.views import estimate_per, samples_per
 
 CONTROL_NAMES = ("control.aa.1", "control.aa.2")
 
@@ -117,10 +117,10 @@ def _was_read_back(check: Check, measurement: Measurement) -> bool:
 
 
 def _estimate(check: Check, found: list[Measurement], seed: int) -> Estimate:
-    sides = [samples_per(measurement, check.per) for measurement in found]
-    if len(sides) == 2:
-        return stats.paired_ratio(sides[0], sides[1], seed)
-    return stats.estimate(sides[0], seed)
+    if len(found) == 1:
+        return estimate_per(found[0], check.per, seed)
+    numerator, denominator = (samples_per(measurement, check.per) for measurement in found)
+    return stats.paired_ratio(numerator, denominator, seed)
 
 
 def _judge(check: Check, estimate: Estimate, noise: float | None) -> Judgement:

@@ -12,7 +12,7 @@ from cometbench.floors import floor_value
 from cometbench.model import Measurement, Run
 from cometbench.stats import Estimate
 from cometbench.units import format_value
-from cometbench.verdicts import MINIMUM_WORKERS
+from cometbench.verdicts import MINIMUM_WORKERS, rounds_text
 from cometbench.views import samples_per
 
 GOAL_BANDWIDTH = 8e9
@@ -132,7 +132,7 @@ def _estimate(goal: Goal, measurements: list[Measurement], seed: int) -> Estimat
 
 def _judge(estimate: Estimate, bound: float) -> tuple[GoalVerdict, str]:
     if estimate.workers < MINIMUM_WORKERS:
-        return "inconclusive", f"{estimate.workers} rounds, {MINIMUM_WORKERS} are needed"
+        return "inconclusive", f"{rounds_text(estimate)}, {MINIMUM_WORKERS} are needed"
     if estimate.high <= bound:
         return "met", "the whole interval keeps the bound"
     if estimate.low > bound:

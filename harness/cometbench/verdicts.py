@@ -45,7 +45,7 @@ def judge_ratio(  # noqa: PLR0911 - a rule is its list of outcomes
     control.
     """
     if estimate.workers < 2:
-        return Judgement("inconclusive", f"{_rounds(estimate)}: nothing is known about the noise")
+        return Judgement("inconclusive", f"{rounds_text(estimate)}: nothing is known about the noise")
     threshold = effect_threshold(noise_floor or 0.0)
     sign_right = _effect_in_direction(estimate, guide_value, threshold)
     low_edge, high_edge = guide_value / FACTOR, guide_value * FACTOR
@@ -164,7 +164,7 @@ def _effect_in_direction(estimate: Estimate, guide_value: float, threshold: floa
 
 def _caution(estimate: Estimate, noise_floor: float | None) -> str | None:
     if estimate.workers < MINIMUM_WORKERS:
-        return f"{_rounds(estimate)}, {MINIMUM_WORKERS} are needed"
+        return f"{rounds_text(estimate)}, {MINIMUM_WORKERS} are needed"
     if noise_floor is None:
         return "the run held no A/A control, so its noise is unknown"
     return None
@@ -182,7 +182,8 @@ def _agrees(stated: float, computed: float) -> bool:
     return rounded == stated or math.isclose(stated, computed, rel_tol=ARITHMETIC_TOLERANCE)
 
 
-def _rounds(estimate: Estimate) -> str:
+def rounds_text(estimate: Estimate) -> str:
+    """Return "1 paired round" or "4 paired rounds"."""
     return f"{estimate.workers} paired round{'' if estimate.workers == 1 else 's'}"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import made_up
 import pytest
-
 from cometbench.goals import GOALS, GoalResult, evaluate_goals
 from cometbench.model import Measurement, Run, Sample
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import made_up
 import pytest
 from click.testing import CliRunner, Result
-
 from cometbench import cli
 from cometbench.evaluate import evaluate_claims
 from cometbench.readme_numbers import BEGIN, END, MarkersError, replace_block, update_readme

@@ -13,7 +13,6 @@ from typing import Any
 import made_up
 import numpy as np
 import pytest
-
 from cometbench.errors import CometbenchError
 from cometbench.model import Machine
 from cometbench.store import ResultsError, RunStore, load_latency, load_machine, load_run, write_atomically

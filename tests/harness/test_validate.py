@@ -11,7 +11,6 @@ from typing import Any
 import made_up
 import pytest
 from click.testing import CliRunner
-
 from cometbench import cli
 from cometbench.evaluate import evaluate_claims
 from cometbench.guide import write_guide

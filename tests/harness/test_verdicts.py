@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import made_up
 import pytest
-
 from cometbench.evaluate import evaluate_claims, noise_floor
 from cometbench.model import ClaimResult, Measurement, Run, Sample, Verification
 from cometbench.stats import Estimate
@@ -210,6 +209,14 @@ def test_rates_count_all_writers_and_latency_one() -> None:
     latency, rate = _claim(run, "Q100.multi.processes4"), _claim(run, "Q100.multi_rate.processes4")
     assert latency.measured == pytest.approx(5000.0)
     assert rate.measured == pytest.approx(4 * 100 / 5000e-9)
+
+
+def test_a_rate_never_contradicts_its_time() -> None:
+    base = made_up.measurement("Q.batch1.mmap.processes1", 1.0)
+    uneven = [Sample(round=n, order=0, values=[100.0, 1900.0]) for n in range(6)]
+    run = made_up.run([base.model_copy(update={"samples": uneven})])
+    assert _claim(run, "Q1.single.mmap").measured == pytest.approx(1000.0)
+    assert _claim(run, "Q1.single_rate.mmap").measured == pytest.approx(1e6)
 
 
 def test_an_absolute_result_carries_its_multiple_of_the_floor() -> None:
