@@ -26,7 +26,7 @@ STYLES = {
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """A console that keeps whole tables on one line each when the output is not a terminal."""
+    """Return a console that keeps whole tables on one line each when the output is not a terminal."""
     probe = Console(stderr=stderr)
     return probe if probe.is_terminal else Console(stderr=stderr, width=PLAIN_WIDTH, highlight=False)
 
@@ -38,8 +38,13 @@ def print_run(run: Run, console: Console) -> None:
     for verdict, count in counts:
         line.append(f"{verdict} {count}", STYLES[verdict] if count else "dim")
         line.append("  ")
-    for table in (tables.table_q(run), tables.table_q_gains(run), tables.table_g(run), tables.table_goals(run),
-                  tables.table_floors(run)):  # fmt: skip
+    for table in (
+        tables.table_q(run),
+        tables.table_q_gains(run),
+        tables.table_g(run),
+        tables.table_goals(run),
+        tables.table_floors(run),
+    ):
         if table.rows:
             print_table(table, console)
     console.print(line)
@@ -51,8 +56,10 @@ def print_table(table: Table, console: Console) -> None:
     for column in table.columns:
         drawn.add_column(column, overflow="fold")
     for row in table.rows:
-        cells = [Text(cell, STYLES.get(cell, "")) if index == table.verdict_column else Text(cell)
-                 for index, cell in enumerate(row)]  # fmt: skip
+        cells = [
+            Text(cell, STYLES.get(cell, "")) if index == table.verdict_column else Text(cell)
+            for index, cell in enumerate(row)
+        ]
         drawn.add_row(*cells)
     console.print(drawn)
     if table.note:

@@ -1,7 +1,8 @@
-"""How every figure is drawn and stored: SVG that follows the page's light or dark colours, a CSV and a caption.
+"""How every figure is drawn and stored: an SVG that follows the page's colours, a CSV and a caption.
 
-Colours are drawn as placeholders and stored as CSS variables with fallbacks, so that one SVG serves both modes and
-still opens on its own. Palette: Okabe and Ito, "Color Universal Design" (2008), lightened for dark pages.
+Colours are drawn as placeholders and stored as CSS variables with fallbacks, so that one SVG serves both
+modes and still opens on its own. Palette: Okabe and Ito, "Color Universal Design" (2008), lightened for dark
+pages.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ _STYLE: dict[Any, Any] = {
 
 
 class Figure(NamedTuple):
-    """A finished figure: inline SVG, its data as CSV, a caption with n, and words for those who cannot see it."""
+    """A finished figure: inline SVG, data as CSV, caption with n, and words for those who cannot see it."""
 
     name: str
     title: str
@@ -69,7 +70,7 @@ class Figure(NamedTuple):
 
 
 def canvas(width_in: float, height_in: float) -> Canvas:
-    """An empty canvas in the house style, sized in inches; 1 inch is 72 SVG units."""
+    """Return an empty canvas in the house style, sized in inches; 1 inch is 72 SVG units."""
     with rc_context(_STYLE):
         return Canvas(figsize=(width_in, height_in), layout="constrained")
 
@@ -84,7 +85,7 @@ def axes(figure: Canvas, rows: int, columns: int, index: int) -> Axes:
 
 
 def to_svg(figure: Canvas, description: str) -> str:
-    """The figure as an `<svg>` element whose colours are CSS variables and which scales with its container."""
+    """Return the figure as an `<svg>` that scales with its container and takes its colours from CSS."""
     with rc_context(_STYLE):
         buffer = io.StringIO()
         figure.savefig(

@@ -1,7 +1,7 @@
 """What the machine itself charges for the least that an append must do, from the floors of the same run.
 
-A path that writes files pays at least one `write` of its bytes (and the sync, where it syncs); a mapped path at least
-one compare-and-swap and a copy of its bytes at the speed of the hot cache.
+A path that writes files pays at least one `write` of its bytes (and the sync, where it syncs); a mapped path
+at least one compare-and-swap and a copy of its bytes at the speed of the hot cache.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class FloorCost(NamedTuple):
 
 
 def floor_of(run: Run, measurement: Measurement) -> FloorCost | None:
-    """The floor of one append call of `measurement`, or None when the run lacks what it needs to be computed."""
+    """Return the least cost of one append of `measurement`, or None when the run lacks a floor for it."""
     size = _bytes_per_append(measurement)
     if measurement.metric != "time_per_append" or size is None:
         return None

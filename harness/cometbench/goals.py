@@ -1,4 +1,4 @@
-"""The project's own speed goals (not claims of the guide): bounds on ratios and times, judged by their interval.
+"""The project's own speed goals: bounds on ratios and times, judged by their interval.
 
 Each goal states its bound as `at most`: met when the whole interval keeps it, missed when none of it does.
 """
@@ -12,7 +12,7 @@ from cometbench.floors import floor_value
 from cometbench.model import Measurement, Run
 from cometbench.stats import Estimate
 from cometbench.units import format_value
-from cometbench.verdicts import MINIMUM_WORKERS
+from cometbench.verdicts import MINIMUM_WORKERS, rounds_text
 from cometbench.views import samples_per
 
 GOAL_BANDWIDTH = 8e9
@@ -20,7 +20,7 @@ GoalVerdict = Literal["met", "missed", "inconclusive", "not measured"]
 
 
 class Goal(NamedTuple):
-    """`first` compared with `second` as a ratio or a difference, or taken alone per entry; never more than `bound`."""
+    """`first` over or minus `second`, or alone per entry: it should be at most `bound`."""
 
     id: str
     title: str
@@ -41,27 +41,57 @@ class GoalResult(NamedTuple):
 
 
 GOALS = (
-    Goal("single.os_write", "one entry, writer.append on the mmap path, against one os.write of the same bytes",
-         "ratio", "goal.writer_append.mmap", "goal.os_write", 1 / 7),
-    Goal("single.c_call", "one entry, writer.append on the mmap path, beyond an empty C call",
-         "difference", "goal.writer_append.mmap", "goal.empty_c_call", 60.0),
-    Goal("client.append", "one entry, client.append(stream, [entry]) against writer.append",
-         "ratio", "goal.client_append.mmap", "goal.writer_append.mmap", 2.0),
+    Goal(
+        "single.os_write",
+        "one entry, writer.append on the mmap path, against one os.write of the same bytes",
+        "ratio",
+        "goal.writer_append.mmap",
+        "goal.os_write",
+        1 / 7,
+    ),
+    Goal(
+        "single.c_call",
+        "one entry, writer.append on the mmap path, beyond an empty C call",
+        "difference",
+        "goal.writer_append.mmap",
+        "goal.empty_c_call",
+        60.0,
+    ),
+    Goal(
+        "client.append",
+        "one entry, client.append(stream, [entry]) against writer.append",
+        "ratio",
+        "goal.client_append.mmap",
+        "goal.writer_append.mmap",
+        2.0,
+    ),
     *(
-        Goal(f"batch{batch}.c_loop", f"batch of {batch:,}, mmap path, against the C loop that copies the same entries",
-             "ratio", f"goal.batch{batch}.mmap", f"goal.batch{batch}.c_loop", 2.0)
+        Goal(
+            f"batch{batch}.c_loop",
+            f"batch of {batch:,}, mmap path, against the C loop that copies the same entries",
+            "ratio",
+            f"goal.batch{batch}.mmap",
+            f"goal.batch{batch}.c_loop",
+            2.0,
+        )
         for batch in (100, 1000, 10000)
     ),
     *(
-        Goal(f"batch{batch}.per_entry", f"batch of {batch:,}, mmap path, per entry where memcpy runs at 8 GB/s",
-             "per_entry", f"goal.batch{batch}.mmap", None, 25.0)
+        Goal(
+            f"batch{batch}.per_entry",
+            f"batch of {batch:,}, mmap path, per entry where memcpy runs at 8 GB/s",
+            "per_entry",
+            f"goal.batch{batch}.mmap",
+            None,
+            25.0,
+        )
         for batch in (100, 1000, 10000)
     ),
-)  # fmt: skip
+)
 
 
 def evaluate_goals(run: Run) -> list[GoalResult]:
-    """Every goal judged from `run`, in order; one whose measurements are absent or failed is `not measured`."""
+    """Every goal judged from `run`, in order; without usable measurements it is `not measured`."""
     return [_evaluate(run, goal) for goal in GOALS]
 
 
@@ -102,7 +132,7 @@ def _estimate(goal: Goal, measurements: list[Measurement], seed: int) -> Estimat
 
 def _judge(estimate: Estimate, bound: float) -> tuple[GoalVerdict, str]:
     if estimate.workers < MINIMUM_WORKERS:
-        return "inconclusive", f"{estimate.workers} rounds, {MINIMUM_WORKERS} are needed"
+        return "inconclusive", f"{rounds_text(estimate)}, {MINIMUM_WORKERS} are needed"
     if estimate.high <= bound:
         return "met", "the whole interval keeps the bound"
     if estimate.low > bound:

@@ -1,7 +1,7 @@
-"""The guide's own numbers as a machine: results/guide-apple-m2/, built from the claim registry, never edited by hand.
+"""The guide's own numbers as a machine, results/guide-apple-m2/: built from the registry, never edited.
 
-The guide publishes one number per cell and no spread, so each is a measurement of one worker with one value, and its
-claims carry no verdict except where arithmetic on the guide's own numbers gives one.
+The guide publishes one number per cell and no spread, so each is a measurement of one worker with one value,
+and its claims carry no verdict except where arithmetic on the guide's own numbers gives one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DURABILITY: dict[str, Durability] = {
 
 
 def guide_machine() -> Machine:
-    """The machine the guide names, with what it says about it."""
+    """Return the machine the guide names, with what it says about it."""
     return Machine(
         machine_id=GUIDE_MACHINE_ID,
         label="Apple M2 (the guide)",
@@ -71,7 +71,8 @@ def write_guide(results_root: Path) -> Path:
 
 
 def _published(section: Section, check: Check) -> Measurement:
-    assert check.published is not None and check.guide_value is not None
+    assert check.published is not None
+    assert check.guide_value is not None
     name = check.readings[check.published]
     assert isinstance(name, str), "only absolute checks publish a measurement"
     subject = name.split(".")[-2] if section.id == "Q" else name.split(".")[1]

@@ -8,7 +8,7 @@ from cometbench.verdicts import ARITHMETIC_TOLERANCE, FACTOR, MINIMUM_WORKERS, e
 
 
 def method_lines(run: Run) -> list[str]:
-    """Method and limits of `run`, limits of its noise included."""
+    """Return method and limits of `run`, limits of its noise included."""
     noise = noise_floor(run)
     if noise is None:
         control = "The run held no A/A control, so no ratio is called reproduced."
@@ -18,31 +18,17 @@ def method_lines(run: Run) -> list[str]:
             f"{effect_threshold(noise):.1%}."
         )
     return [
-        (
-            "The unit of statistics is the worker process. A value is the median of the workers' medians; an interval is "
-            f"the 95 % bootstrap interval over workers (seed {run.seed})."
-        ),
-        (
-            "Ratios are formed inside one round, where the benchmarks ran interleaved in shuffled order; the interval is "
-            "over rounds."
-        ),
-        (
-            f"A ratio is reproduced when its whole interval lies within a factor of {FACTOR:g} of the guide's, exceeded when "
-            "all of it is beyond that on the good side, direction only when the sign is right and the size is not. With "
-            f"fewer than {MINIMUM_WORKERS} rounds it is at best direction only."
-        ),
-        (
-            "Absolute times depend on the machine. They are set beside the guide's and beside this machine's own floors, "
-            "and prove nothing about the guide's machine."
-        ),
+        "The unit of statistics is the worker process. A value is the median of the workers' medians.",
+        f"An interval is the 95 % bootstrap interval over workers, or over paired rounds (seed {run.seed}).",
+        "Ratios are formed inside one round, where the benchmarks ran interleaved in shuffled order.",
+        f"A ratio is reproduced when its whole interval lies within a factor of {FACTOR:g} of the guide's, "
+        "exceeded when all of it is beyond that on the good side, direction only when the sign is right and "
+        f"the size is not. With fewer than {MINIMUM_WORKERS} rounds it is at best direction only.",
+        "Absolute times depend on the machine. They are set beside the guide's and beside this machine's "
+        "own floors, and prove nothing about the guide's machine.",
         control,
-        (
-            "Every log a benchmark wrote was read back and compared; a benchmark that lost or altered an entry has failed "
-            "and says so."
-        ),
-        (
-            "Arithmetic is checked on the numbers as printed, to the digits printed, with "
-            f"{ARITHMETIC_TOLERANCE:.0%} to spare; what rounding of the inputs allows is named beside it."
-        ),
-        "The guide's numbers come from Go on an Apple M2. This is another engine, in Python and C, on other hardware.",
+        "Every log a benchmark wrote was read back; one that lost or altered an entry has failed.",
+        "Arithmetic is checked on the numbers as printed, to the digits printed, with "
+        f"{ARITHMETIC_TOLERANCE:.0%} to spare; what rounding of the inputs allows is named beside it.",
+        "The guide's numbers come from Go on an Apple M2. This is another engine, on another machine.",
     ]

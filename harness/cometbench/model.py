@@ -1,7 +1,7 @@
 """The result data model: what a run is, down to one worker process's values.
 
-Every model is frozen and refuses unknown fields, so that a file that validates is a file the report understands.
-Times are nanoseconds, sizes bytes, instants UTC as `2025-01-31T12:00:00Z`.
+Every model is frozen and refuses unknown fields, so that a file that validates is a file the report
+understands. Times are nanoseconds, sizes bytes, instants UTC as `2025-01-31T12:00:00Z`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Record(BaseModel):
 
 
 class Machine(Record):
-    """Stable facts of one machine; `machine_id` names its folder under results/ and is derived from `hardware`."""
+    """Stable facts of one machine; `machine_id` names its folder and is derived from `hardware`."""
 
     schema_version: Literal[1] = 1
     machine_id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{2,62}$")
@@ -43,7 +43,10 @@ class Machine(Record):
 
 
 class Sample(Record):
-    """Values of ONE worker process in one round: the unit of statistics. `order` is its place within the round."""
+    """Values of ONE worker process in one round: the unit of statistics.
+
+    `order` is its place within the round.
+    """
 
     round: int = Field(ge=0)
     order: int = Field(ge=0)
@@ -51,7 +54,10 @@ class Sample(Record):
 
 
 class Verification(Record):
-    """What reading back the log a benchmark wrote has shown. `detail` names the first bad entry when `failed`."""
+    """What reading back the log a benchmark wrote has shown.
+
+    `detail` names the first bad entry when `failed`.
+    """
 
     status: Literal["ok", "failed", "not_applicable"]
     entries_expected: int = Field(default=0, ge=0)
@@ -166,9 +172,9 @@ class Run(Record):
         return [*self.floors, *self.measurements]
 
     def find(self, name: str) -> Measurement | None:
-        """The measurement or floor of that name, or None."""
+        """Return the measurement or floor of that name, or None."""
         return next((m for m in self.all_measurements() if m.name == name), None)
 
     def claim(self, claim_id: str) -> ClaimResult | None:
-        """The claim result of that id, or None."""
+        """Return the claim result of that id, or None."""
         return next((c for c in self.claims if c.id == claim_id), None)

@@ -1,4 +1,4 @@
-"""The figures of sections Q and G, each from one run: measured values with intervals, the guide's as hollow markers."""
+"""The figures of sections Q and G: measured values with intervals, the guide's as hollow markers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cometbench.model import Run
 from cometbench.stats import Estimate
 from cometbench.tables import DURABILITY_TEXT
 from cometbench.units import format_ns, significant
-from cometbench.views import NotViewable, samples_per
+from cometbench.views import ViewError, samples_per
 
 BATCHES = (1, 10, 100, 1000, 10000)
 LABEL_GAP = 0.055  # of the axis height: two lines of text closer than this would overlap
@@ -24,7 +24,7 @@ Point = tuple[int, Estimate]
 
 
 class Curve(NamedTuple):
-    """One labelled line of points over batch sizes; `suffix` completes `Q.batch<N>.` to a measurement name."""
+    """One labelled line over batch sizes; `suffix` completes `Q.batch<N>.` to a measurement name."""
 
     label: str
     suffix: str
@@ -33,7 +33,7 @@ class Curve(NamedTuple):
 
 
 class Generation(NamedTuple):
-    """One write path's latency, its ratio to the single-process path (None for that path) and the guide's time."""
+    """One write path's latency, ratio to the single-process path (None for itself) and the guide's time."""
 
     path: str
     estimate: Estimate
@@ -67,7 +67,7 @@ def figures(run: Run) -> list[Figure]:
 
 
 def batch_curve(run: Run) -> Figure | None:
-    """Time per entry against batch size, one panel per column of the guide's table; None without any point."""
+    """Time per entry against batch size, one panel per column of the guide's table; None without points."""
     figure = canvas(5.4, 6.6)
     rows: list[list[str | float | int | None]] = []
     workers: list[int] = []
@@ -104,8 +104,14 @@ def batch_curve(run: Run) -> Figure | None:
         " With several processes the time is what one of them sees."
     )
     columns = ["panel", "series", "batch", "ns_per_entry", "low", "high", "workers"]
-    return Figure("batch-curve", "Time per entry against batch size", to_svg(figure, description),
-                  to_csv(columns, rows), caption, description)  # fmt: skip
+    return Figure(
+        "batch-curve",
+        "Time per entry against batch size",
+        to_svg(figure, description),
+        to_csv(columns, rows),
+        caption,
+        description,
+    )
 
 
 def multi_single_ratio(run: Run) -> Figure | None:
@@ -138,16 +144,22 @@ def multi_single_ratio(run: Run) -> Figure | None:
     _direct_labels(panel, labels)
     description = "Ratio of multi-process to single-process append time by batch size, log scales"
     caption = (
-        "Below the dashed line the shared log is faster than the single-process one. Ratios are paired within rounds"
-        f" ({_n(rounds)}), bars are 95 % intervals; hollow rings are the guide's. {_where(run, 'Q')}"
+        "Below the dashed line the shared log is faster than the single-process one. Ratios are paired within"
+        f" rounds ({_n(rounds)}), bars are 95 % intervals; hollow rings are the guide's. {_where(run, 'Q')}"
     )
     columns = ["panel", "series", "batch", "ratio", "low", "high", "rounds"]
-    return Figure("multi-single-ratio", "Multi-process against single-process", to_svg(figure, description),
-                  to_csv(columns, rows), caption, description)  # fmt: skip
+    return Figure(
+        "multi-single-ratio",
+        "Multi-process against single-process",
+        to_svg(figure, description),
+        to_csv(columns, rows),
+        caption,
+        description,
+    )
 
 
 def generations(run: Run) -> Figure | None:
-    """Latency of one append on each write path, log scale, with the paired ratio to the single-process path."""
+    """Latency of one append on each write path, log scale, with its paired ratio to buffered."""
     found = [bar for path in GENERATION_LABELS if (bar := _generation(run, path)) is not None]
     if not found:
         return None
@@ -165,20 +177,34 @@ def generations(run: Run) -> Figure | None:
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short_ns(value)))
     panel.xaxis.set_minor_locator(NullLocator())
     panel.set_xlabel("time of one append")
+    workers = _n([bar.estimate.workers for bar in found])
     survives = "; ".join(f"{bar.path}: {bar.survives}" for bar in found)
     description = "Time of one append on each write path, log scale, guide beside measured"
     caption = (
-        f"Filled: measured, bars are 95 % intervals ({_n([bar.estimate.workers for bar in found])}); hollow: the guide."
+        f"Filled: measured, bars are 95 % intervals ({workers}); hollow: the guide."
         f" The paths promise different things; an acknowledged entry survives: {survives}. {_where(run, 'G')}"
     )
     columns = ["path", "ns_per_append", "low", "high", "workers", "guide_ns", "ratio_to_buffered"]
     rows: list[list[str | float | int | None]] = [
-        [bar.path, bar.estimate.value, bar.estimate.low, bar.estimate.high, bar.estimate.workers, bar.guide_ns,
-         bar.ratio.value if bar.ratio else None]
+        [
+            bar.path,
+            bar.estimate.value,
+            bar.estimate.low,
+            bar.estimate.high,
+            bar.estimate.workers,
+            bar.guide_ns,
+            bar.ratio.value if bar.ratio else None,
+        ]
         for bar in found
-    ]  # fmt: skip
-    return Figure("generations", "Write-path generations", to_svg(figure, description), to_csv(columns, rows), caption,
-                  description)  # fmt: skip
+    ]
+    return Figure(
+        "generations",
+        "Write-path generations",
+        to_svg(figure, description),
+        to_csv(columns, rows),
+        caption,
+        description,
+    )
 
 
 def _generation(run: Run, path: str) -> Generation | None:
@@ -198,16 +224,30 @@ def _generation(run: Run, path: str) -> Generation | None:
 def _draw_generation(panel: Axes, position: int, bar: Generation, *, labelled_right: bool) -> None:
     estimate = bar.estimate
     error = [[max(0.0, estimate.value - estimate.low)], [max(0.0, estimate.high - estimate.value)]]
-    panel.plot([bar.guide_ns], [position], "o", markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.2,
-               markersize=8)  # fmt: skip
+    panel.plot(
+        [bar.guide_ns],
+        [position],
+        "o",
+        markerfacecolor="none",
+        markeredgecolor=INK,
+        markeredgewidth=1.2,
+        markersize=8,
+    )
     panel.errorbar(
         [estimate.value], [position], xerr=error, fmt="o", color=SERIES[0], capsize=3, markersize=5
     )
     text = format_ns(estimate.value)
     if bar.ratio is not None:
         text += f" ({significant(bar.ratio.value)}x buffered)"
-    panel.annotate(text, (estimate.value, position), (-3 if labelled_right else 3, 8), textcoords="offset points",
-                   ha="left" if labelled_right else "right", fontsize=8.5, color=INK)  # fmt: skip
+    panel.annotate(
+        text,
+        (estimate.value, position),
+        (-3 if labelled_right else 3, 8),
+        textcoords="offset points",
+        ha="left" if labelled_right else "right",
+        fontsize=8.5,
+        color=INK,
+    )
 
 
 def _per_entry(run: Run, suffix: str) -> list[Point]:
@@ -232,7 +272,7 @@ def _ratio(run: Run, numerator: str, denominator: str, per: Any) -> Estimate | N
         return None
     try:
         return stats.paired_ratio(samples_per(first, per), samples_per(second, per), run.seed)
-    except (NotViewable, ValueError):
+    except (ViewError, ValueError):
         return None
 
 
@@ -248,8 +288,16 @@ def _draw(panel: Axes, points: Sequence[Point], curve: Curve) -> None:
     values = [estimate.value for _, estimate in points]
     below = [max(0.0, estimate.value - estimate.low) for _, estimate in points]
     above = [max(0.0, estimate.high - estimate.value) for _, estimate in points]
-    panel.errorbar([batch for batch, _ in points], values, yerr=[below, above], color=curve.color,
-                   marker=curve.marker, markersize=5, linewidth=1.6, capsize=3)  # fmt: skip
+    panel.errorbar(
+        [batch for batch, _ in points],
+        values,
+        yerr=[below, above],
+        color=curve.color,
+        marker=curve.marker,
+        markersize=5,
+        linewidth=1.6,
+        capsize=3,
+    )
 
 
 def _draw_hollow(panel: Axes, batches: list[int], values: list[float]) -> None:

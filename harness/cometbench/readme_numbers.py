@@ -1,4 +1,4 @@
-"""The numbers in README.md: a block between two markers, written from one committed run and checked against it."""
+"""The numbers in README.md: a block between two markers, written from one run and checked against it."""
 
 from __future__ import annotations
 
@@ -15,40 +15,61 @@ BEGIN = "<!-- cometbench numbers: begin (written by `cometbench readme-numbers`,
 END = "<!-- cometbench numbers: end -->"
 
 
-class MarkersMissing(CometbenchError):
-    """The file does not hold the begin and end markers exactly once, in that order; the message names both."""
+class MarkersError(CometbenchError):
+    """The file does not hold both markers once each and in order; the message names them."""
 
 
 def numbers_block(run: Run, machine: Machine) -> str:
-    """The Markdown between the markers: where it was measured, tables Q and G in short, goals, verdict counts."""
+    """Return the Markdown between the markers: origin, tables Q and G in short, goals, verdict counts."""
     place = f"results/{machine.machine_id}/{run.run_id}"
-    systems = sorted({m.file_system for m in run.measurements if m.file_system})
+    systems = ", ".join(sorted({m.file_system for m in run.measurements if m.file_system}))
     changes = " with local changes" if run.dirty else ""
     parts = [
-        f"Measured on {machine.label} ({', '.join(systems) or 'file system unknown'}), profile {run.profile}, commit "
-        f"`{run.commit[:7]}`{changes}. Run [`{run.run_id}`]({place}/report.md) holds intervals, raw values and every claim.",
+        f"Measured on {machine.label} ({systems or 'file system unknown'}), profile {run.profile}, "
+        f"commit `{run.commit[:7]}`{changes}. Run [`{run.run_id}`]({place}/report.md) holds intervals, "
+        "raw values and every claim.",
         "Time of one append call by batch size, guide beside measured (medians over worker processes):",
         _markdown(_short_q(run)),
         "One entry per append, by write path:",
-        _markdown(_columns(tables.table_g(run), ["path", "guide", "measured", "guide ratio", "ratio", "p50", "p99",
-                                                 "syscalls", "survives", "verdict"])),
+        _markdown(
+            _columns(
+                tables.table_g(run),
+                [
+                    "path",
+                    "guide",
+                    "measured",
+                    "guide ratio",
+                    "ratio",
+                    "p50",
+                    "p99",
+                    "syscalls",
+                    "survives",
+                    "verdict",
+                ],
+            )
+        ),
         "Goals of this project, ratios within the run:",
-        _markdown(_columns(tables.table_goals(run), ["case", "goal", "measured", "95 % interval", "verdict"])),
+        _markdown(
+            _columns(tables.table_goals(run), ["case", "goal", "measured", "95 % interval", "verdict"])
+        ),
         _verdict_sentence(run),
-    ]  # fmt: skip
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
 def replace_block(document: str, block: str) -> str:
-    """`document` with what stands between the markers replaced by `block`. Raises MarkersMissing."""
+    """`document` with what stands between the markers replaced by `block`. Raises MarkersError."""
     begin, end = document.find(BEGIN), document.find(END)
     if begin < 0 or end < begin or document.count(BEGIN) != 1 or document.count(END) != 1:
-        raise MarkersMissing(f"the document must hold, once each and in this order: {BEGIN} and {END}")
+        raise MarkersError(f"the document must hold, once each and in this order: {BEGIN} and {END}")
     return f"{document[: begin + len(BEGIN)]}\n{block}\n{document[end:]}"
 
 
 def update_readme(readme: Path, run_directory: Path, *, check: bool) -> bool:
-    """Bring `readme` in line with the run; returns whether it already was. With `check` nothing is written."""
+    """Bring `readme` in line with the run; returns whether it already was.
+
+    With `check` nothing is written.
+    """
     run, machine = load_run(run_directory), load_machine(run_directory.parent)
     before = readme.read_text(encoding="utf-8")
     after = replace_block(before, numbers_block(run, machine))
@@ -58,8 +79,13 @@ def update_readme(readme: Path, run_directory: Path, *, check: bool) -> bool:
 
 
 def _short_q(run: Run) -> Table:
-    columns = ["batch", "guide, one process", *(label for _, label in SINGLE_READINGS), "guide, many processes",
-               *(label for _, label in MULTI_READINGS)]  # fmt: skip
+    columns = [
+        "batch",
+        "guide, one process",
+        *(label for _, label in SINGLE_READINGS),
+        "guide, many processes",
+        *(label for _, label in MULTI_READINGS),
+    ]
     rows = []
     for claim_id, batch in BATCHES:
         row = [f"{batch:,}"]

@@ -1,7 +1,8 @@
 """The claim registry: every row of the guide as data, loaded from `cometbench/claims/<section>.toml`.
 
-A claim is one row of the guide; it holds one or more checks (one per number of the row), and a check one or more
-readings (one per way to measure that number). A row whose experiment does not exist says so in `not_measured`.
+A claim is one row of the guide; it holds one or more checks (one per number of the row), and a check one or
+more readings (one per way to measure that number). A row whose experiment does not exist says so in
+`not_measured`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Per = Literal["append", "entry", "second", "count"]
 
 
 class Equation(Record):
-    """A computation from the guide's own numbers, or an order (`at_most`: the first must not exceed the second)."""
+    """A computation from the guide's own numbers, or an order (`at_most`: first not above second)."""
 
     operation: Literal["divide", "multiply", "at_most"]
     operands: list[float] = Field(min_length=1)
@@ -36,9 +37,10 @@ class Equation(Record):
 class Check(Record):
     """One number (or promise) of a claim and how it is measured.
 
-    `readings` maps a reading's name to a measurement (absolute, semantic) or to `[numerator, denominator]` (ratio).
-    A semantic check counts `violations`: entries its verification missed, or the measured value itself (per operation).
-    `published` names the reading under which the guide's own number is stored as a measurement of the guide's machine.
+    `readings` maps a reading's name to a measurement (absolute, semantic) or to `[numerator, denominator]`
+    (ratio). A semantic check counts `violations`: entries its verification missed, or the measured value
+    itself (per operation). `published` names the reading under which the guide's own number is stored as a
+    measurement of the guide's machine.
     """
 
     id: str = Field(pattern=r"^[a-z0-9_]+$")
@@ -106,7 +108,10 @@ class Section(Record):
 
 @functools.cache
 def load_sections() -> tuple[Section, ...]:
-    """All sections in the guide's order. Raises pydantic.ValidationError when the packaged data is inconsistent."""
+    """All sections in the guide's order.
+
+    Raises pydantic.ValidationError when the packaged data is inconsistent.
+    """
     folder = resources.files("cometbench") / "claims"
     return tuple(
         Section.model_validate(tomllib.loads((folder / f"{letter.lower()}.toml").read_text(encoding="utf-8")))

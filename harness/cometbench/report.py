@@ -1,4 +1,7 @@
-"""Render a stored run: report.md, a self-contained report.html, and figures with their CSV. Reads only what is stored."""
+"""Render a stored run: report.md, a self-contained report.html, and figures with their CSV.
+
+Reads only what is stored.
+"""
 
 from __future__ import annotations
 
@@ -57,8 +60,8 @@ def write_report(
 ) -> list[Path]:
     """Write report.md, report.html and figures/ into a run directory; returns the files written.
 
-    `experiments` (by section) put question, method, limitations and finding before their figures. Raises ResultsError
-    when run.json or the machine's machine.json is missing or invalid.
+    `experiments` (by section) put question, method, limitations and finding before their figures. Raises
+    ResultsError when run.json or the machine's machine.json is missing or invalid.
     """
     directory = Path(run_directory)
     run, machine = load_run(directory), load_machine(directory.parent)
@@ -71,8 +74,10 @@ def write_report(
         for suffix, text in (("svg", figure.svg), ("csv", figure.csv)):
             written.append(directory / "figures" / f"{figure.name}.{suffix}")
             write_atomically(written[-1], text.encode())
-    for name, text in (("report.md", render_markdown(run, machine, drawn, notes)),
-                       ("report.html", render_html(run, machine, drawn, notes))):  # fmt: skip
+    for name, text in (
+        ("report.md", render_markdown(run, machine, drawn, notes)),
+        ("report.html", render_html(run, machine, drawn, notes)),
+    ):
         written.append(directory / name)
         write_atomically(written[-1], text.encode())
     return written
@@ -87,7 +92,7 @@ def experiment_notes(run: Run, experiments: Mapping[str, Experiment]) -> dict[st
 
 
 def render_markdown(run: Run, machine: Machine, drawn: list[Figure], notes: Mapping[str, Notes]) -> str:
-    """The report as Markdown; figures are links into figures/."""
+    """Return the report as Markdown; figures are links into figures/."""
     text = (
         _environment(html=False)
         .get_template("report.md.jinja")
@@ -97,7 +102,7 @@ def render_markdown(run: Run, machine: Machine, drawn: list[Figure], notes: Mapp
 
 
 def render_html(run: Run, machine: Machine, drawn: list[Figure], notes: Mapping[str, Notes]) -> str:
-    """The report as one HTML file that needs no other: styles and figures inside, no script."""
+    """Return the report as one HTML file that needs no other: styles and figures inside, no script."""
     text = (
         _environment(html=True)
         .get_template("report.html.jinja")

@@ -1,7 +1,8 @@
 """Statistics over worker processes and paired rounds: medians and seeded bootstrap intervals.
 
-The worker process (or the paired round) is the unit, never the single value: spread between workers far exceeds
-spread within one, so intervals over values would be too narrow. Method: percentile bootstrap (Efron 1979).
+The worker process (or the paired round) is the unit, never the single value: spread between workers far
+exceeds spread within one, so intervals over values would be too narrow. Method: percentile bootstrap (Efron
+1979).
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ class Estimate(NamedTuple):
 
 
 def worker_medians(samples: Sequence[Sample]) -> list[float]:
-    """The median of each worker's values, in the order given."""
+    """Return the median of each worker's values, in the order given."""
     return [float(np.median(sample.values)) for sample in samples]
 
 
 def median_of_worker_medians(samples: Sequence[Sample]) -> float:
-    """The headline of a measurement. Raises ValueError without samples."""
+    """Return the headline of a measurement. Raises ValueError without samples."""
     if not samples:
         raise ValueError("no samples: a median needs at least one worker")
     return float(np.median(worker_medians(samples)))
@@ -50,8 +51,9 @@ def median_of_worker_medians(samples: Sequence[Sample]) -> float:
 def bootstrap_interval(values: Sequence[float], seed: int = DEFAULT_SEED) -> Interval:
     """95 % percentile-bootstrap interval of the median over `values`, one value per worker.
 
-    The same values and seed give the same interval. One value gives the empty interval (value, value): it says
-    nothing about noise, which is why verdicts also ask for the number of workers. Raises ValueError without values.
+    The same values and seed give the same interval. One value gives the empty interval (value, value): it
+    says nothing about noise, which is why verdicts also ask for the number of workers. Raises ValueError
+    without values.
     """
     if not len(values):
         raise ValueError("no values: an interval needs at least one worker")
@@ -81,10 +83,10 @@ def round_medians(samples: Sequence[Sample]) -> dict[int, float]:
 def paired_ratio(
     numerator_samples: Sequence[Sample], denominator_samples: Sequence[Sample], seed: int = DEFAULT_SEED
 ) -> Estimate:
-    """Median over rounds of numerator / denominator, paired within each round that has both, with its interval.
+    """Median over rounds of numerator / denominator, paired within each round, with its interval.
 
-    Pairing removes what drifts between rounds (frequency, other tenants). `workers` counts paired rounds. Raises
-    ValueError when no round has both sides or a denominator is not positive.
+    Pairing removes what drifts between rounds (frequency, other tenants). `workers` counts paired rounds.
+    Raises ValueError when no round has both sides or a denominator is not positive.
     """
     pairs = _pair_rounds(numerator_samples, denominator_samples)
     if any(denominator <= 0 for _, denominator in pairs):
@@ -95,7 +97,10 @@ def paired_ratio(
 def paired_difference(
     first: Sequence[Sample], second: Sequence[Sample], seed: int = DEFAULT_SEED
 ) -> Estimate:
-    """Median over rounds of first - second, paired like `paired_ratio`. Raises ValueError when no round has both."""
+    """Median over rounds of first - second, paired like `paired_ratio`.
+
+    Raises ValueError when no round has both.
+    """
     return _over_rounds([left - right for left, right in _pair_rounds(first, second)], seed)
 
 

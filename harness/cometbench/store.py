@@ -1,7 +1,7 @@
 """The run store: `results/<machine_id>/<UTC>-<commit7>-<profile>/`, written atomically as benchmarks finish.
 
-Invariants: run.json on disk always validates; after `add_*` returns, what was added survives Ctrl-C and a crash of
-this process; a run directory belongs to one RunStore and is never written again once finished.
+Invariants: run.json on disk always validates; after `add_*` returns, what was added survives Ctrl-C and a
+crash of this process; a run directory belongs to one RunStore and is never written again once finished.
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ class ResultsError(CometbenchError):
 class PyperfSuite(Protocol):
     """The one method of pyperf.BenchmarkSuite this module uses."""
 
-    def dump(self, file: Any, compact: bool = True, replace: bool = False) -> None: ...
+    def dump(self, file: Any) -> None:
+        """Write the suite as JSON to a file object."""
 
 
 def utc_now() -> str:
-    """The instant as stored in a run, to the second: `2025-01-31T12:00:00Z`."""
+    """Return the instant as stored in a run, to the second: `2025-01-31T12:00:00Z`."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -60,11 +61,11 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+            Path(temporary).unlink()
         raise
 
 
@@ -105,9 +106,10 @@ class RunStore:
         environment: Mapping[str, Fact] | None = None,
         started_utc: str | None = None,
     ) -> RunStore:
-        """Make `results/<machine_id>/<UTC>-<commit7>-<profile>/` with machine.json and an unfinished run.json.
+        """Make the run's directory, with machine.json beside it and an unfinished run.json in it.
 
-        Raises ResultsError when the run directory exists already, or when machine.json there tells of another machine.
+        Raises ResultsError when the run directory exists already, or when machine.json there tells of another
+        machine.
         """
         started = started_utc or utc_now()
         stamp = started.replace("-", "").replace(":", "")
@@ -149,7 +151,7 @@ class RunStore:
         self._extend("measurements", measurement)
 
     def attach_pyperf(self, suite: PyperfSuite) -> None:
-        """Store the raw pyperf suite, scrubbed of private metadata, as pyperf.json.gz (replaces an earlier one)."""
+        """Store the raw pyperf suite without private metadata as pyperf.json.gz (replaces an earlier one)."""
         self._require_open()
         buffer = io.StringIO()
         suite.dump(buffer)
@@ -158,7 +160,10 @@ class RunStore:
         write_atomically(self.path / PYPERF_FILE, gzip.compress(text.encode(), mtime=0))
 
     def add_latency(self, key: str, samples_ns: npt.ArrayLike) -> None:
-        """Store raw per-operation samples (any shape) under `key` in latency.npz. Raises ResultsError when taken."""
+        """Store raw per-operation samples (any shape) under `key` in latency.npz.
+
+        Raises ResultsError when taken.
+        """
         self._require_open()
         if key in self._latency:
             raise ResultsError(f"latency samples {key} are stored already in {self.path.name}")
@@ -169,7 +174,10 @@ class RunStore:
         write_atomically(self.path / LATENCY_FILE, buffer.getvalue())
 
     def finish(self, claims: Sequence[ClaimResult], *, interrupted: bool = False) -> Run:
-        """Store the verdicts and close the run; an interrupted one keeps `finished_utc` None. Returns the run."""
+        """Store the verdicts and close the run; an interrupted one keeps `finished_utc` None.
+
+        Returns the run.
+        """
         self._require_open()
         finished = None if interrupted else utc_now()
         self._replace(claims=list(claims), finished_utc=finished)
@@ -195,7 +203,10 @@ class RunStore:
 
 
 def load_run(path: Path | str) -> Run:
-    """Read run.json (or the run directory that holds it). Raises ResultsError naming the file and the field."""
+    """Read run.json (or the run directory that holds it).
+
+    Raises ResultsError naming the file and the field.
+    """
     file = Path(path)
     file = file / RUN_FILE if file.is_dir() else file
     return _read(file, Run)

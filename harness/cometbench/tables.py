@@ -48,7 +48,7 @@ def verdict_counts(claims: list[ClaimResult]) -> list[tuple[Verdict, int]]:
 
 
 def table_q(run: Run) -> Table:
-    """Section Q: one row per batch size and reading; guide, measured, interval, rate, floor multiple, verdict."""
+    """Section Q: one row per batch size and reading, guide beside measured."""
     rows = []
     for claim_id, batch in BATCHES:
         for check, readings in (("single", SINGLE_READINGS), ("multi", MULTI_READINGS)):
@@ -70,94 +70,147 @@ def table_q(run: Run) -> Table:
                         ]
                     )
     return Table(
-        "q", "Q. Batch sizes: time of one append call",
-        ["batch", "reading", "guide", "measured", "95 % interval", "guide entries/s", "entries/s", "x floor", "verdict"],
+        "q",
+        "Q. Batch sizes: time of one append call",
+        [
+            "batch",
+            "reading",
+            "guide",
+            "measured",
+            "95 % interval",
+            "guide entries/s",
+            "entries/s",
+            "x floor",
+            "verdict",
+        ],
         rows,
-        "Buffered and mmap rows are the single-process column; writer rows are multi-process mode, N real processes on one "
-        "shard. Times are per append call as one process sees it; entries/s are of all writers together. "
+        "Buffered and mmap rows are the single-process column; writer rows are multi-process mode, N real "
+        "processes on one shard. Times are per append call as one process sees it; entries/s are of all "
+        "writers together. "
         "x floor: multiple of the least this machine charges for such a call (see the floors).",
         8,
-    )  # fmt: skip
+    )
 
 
 def table_q_gains(run: Run) -> Table:
-    """The two batching gains of section Q."""
+    """Return the two batching gains of section Q."""
     rows = [
-        [claim.title, claim.id.rpartition(".")[2], claim.guide, format_measured(claim), format_interval(claim),
-         claim.verdict]
-        for claim in run.claims if claim.id.startswith(("Q-r1.gain.", "Q-r2.gain."))
-    ]  # fmt: skip
-    return Table("q_gains", "Q. What batching gains per entry",
-                 ["comparison", "path", "guide", "measured", "95 % interval", "verdict"], rows,
-                 "Ratios are paired within each round.", 5)  # fmt: skip
+        [
+            claim.title,
+            claim.id.rpartition(".")[2],
+            claim.guide,
+            format_measured(claim),
+            format_interval(claim),
+            claim.verdict,
+        ]
+        for claim in run.claims
+        if claim.id.startswith(("Q-r1.gain.", "Q-r2.gain."))
+    ]
+    return Table(
+        "q_gains",
+        "Q. What batching gains per entry",
+        ["comparison", "path", "guide", "measured", "95 % interval", "verdict"],
+        rows,
+        "Ratios are paired within each round.",
+        5,
+    )
 
 
 def table_g(run: Run) -> Table:
-    """Section G: one row per write path with latency, ratio to the single-process path, percentiles and syscalls."""
+    """Section G: one row per write path with latency, ratio to buffered, percentiles and syscalls."""
     rows = []
     for path, claim_id in GENERATIONS if _has(run, "G") else ():
         measurement = run.find(f"G.{path}.batch1")
         latency = run.claim(f"{claim_id}.latency.{path}") if claim_id else None
         ratio = run.claim(f"{claim_id}.slowdown.buffered") if claim_id else None
         estimate = _estimate(measurement, run.seed)
-        rows.append([
-            f"{claim_id} {path}" if claim_id else path,
-            latency.guide if latency else "1.7 µs",
-            format_ns(estimate.value) if estimate else DASH,
-            _range(estimate, "ns"),
-            ratio.guide if ratio else "1x",
-            format_measured(ratio) if ratio else "1x",
-            format_interval(ratio) if ratio else DASH,
-            *_percentiles(run, path),
-            _syscalls(run, path),
-            _path_multiple(run, measurement, estimate),
-            DURABILITY_TEXT[measurement.durability] if measurement else DASH,
-            ratio.verdict if ratio else DASH,
-        ])  # fmt: skip
+        rows.append(
+            [
+                f"{claim_id} {path}" if claim_id else path,
+                latency.guide if latency else "1.7 µs",
+                format_ns(estimate.value) if estimate else DASH,
+                _range(estimate, "ns"),
+                ratio.guide if ratio else "1x",
+                format_measured(ratio) if ratio else "1x",
+                format_interval(ratio) if ratio else DASH,
+                *_percentiles(run, path),
+                _syscalls(run, path),
+                _path_multiple(run, measurement, estimate),
+                DURABILITY_TEXT[measurement.durability] if measurement else DASH,
+                ratio.verdict if ratio else DASH,
+            ]
+        )
     gain = run.claim("G-r.gain.sync_over_mmap")
     note = (
-        "Ratios are to buffered, the single-process path, paired in rounds; the verdict is theirs. Syscalls are per append. "
-        "Survives: what an acknowledged entry outlives."
+        "Ratios are to buffered, the single-process path, paired in rounds; the verdict is theirs. Syscalls "
+        "are per append. Survives: what an acknowledged entry outlives."
     )
     if gain is not None:
-        note += f" First generation over third: guide {gain.guide}, measured {format_measured(gain)} ({gain.verdict})."
+        measured = f"{format_measured(gain)} ({gain.verdict})"
+        note += f" First generation over third: guide {gain.guide}, measured {measured}."
     return Table(
-        "g", "G. Write-path generations: one entry per append",
-        ["path", "guide", "measured", "95 % interval", "guide ratio", "ratio", "ratio interval", "p50", "p99",
-         "syscalls", "x floor", "survives", "verdict"],
-        rows, note, 12,
-    )  # fmt: skip
+        "g",
+        "G. Write-path generations: one entry per append",
+        [
+            "path",
+            "guide",
+            "measured",
+            "95 % interval",
+            "guide ratio",
+            "ratio",
+            "ratio interval",
+            "p50",
+            "p99",
+            "syscalls",
+            "x floor",
+            "survives",
+            "verdict",
+        ],
+        rows,
+        note,
+        12,
+    )
 
 
 def table_goals(run: Run) -> Table:
-    """The project's own goals with bound, measured and verdict."""
+    """Return the project's own goals with bound, measured and verdict."""
     rows = []
     for result in evaluate_goals(run) if _has(run, "goal") else ():
         estimate = result.estimate
-        rows.append([
-            result.goal.title,
-            f"<= {format_value(result.goal.bound, result.unit)}",
-            format_value(estimate.value, result.unit) if estimate else DASH,
-            _range(estimate, result.unit),
-            result.verdict,
-            result.reason,
-        ])  # fmt: skip
-    return Table("goals", "Goals of this project", ["case", "goal", "measured", "95 % interval", "verdict", "why"],
-                 rows, "", 4)  # fmt: skip
+        rows.append(
+            [
+                result.goal.title,
+                f"<= {format_value(result.goal.bound, result.unit)}",
+                format_value(estimate.value, result.unit) if estimate else DASH,
+                _range(estimate, result.unit),
+                result.verdict,
+                result.reason,
+            ]
+        )
+    return Table(
+        "goals",
+        "Goals of this project",
+        ["case", "goal", "measured", "95 % interval", "verdict", "why"],
+        rows,
+        "",
+        4,
+    )
 
 
 def table_floors(run: Run) -> Table:
-    """What the machine charges for one primitive."""
+    """Return what the machine charges for one primitive."""
     rows = []
     for floor in run.floors:
         estimate = _estimate(floor, run.seed)
-        rows.append([
-            floor.name.removeprefix("floor.").replace("_", " "),
-            format_value(estimate.value, floor.unit) if estimate else DASH,
-            _range(estimate, floor.unit) if estimate else floor.failure or DASH,
-            floor.file_system or DASH,
-            str(len(floor.samples)),
-        ])  # fmt: skip
+        rows.append(
+            [
+                floor.name.removeprefix("floor.").replace("_", " "),
+                format_value(estimate.value, floor.unit) if estimate else DASH,
+                _range(estimate, floor.unit) if estimate else floor.failure or DASH,
+                floor.file_system or DASH,
+                str(len(floor.samples)),
+            ]
+        )
     return Table(
         "floors", "Machine floors", ["primitive", "measured", "95 % interval", "file system", "n"], rows
     )
@@ -174,26 +227,46 @@ def table_noise(run: Run) -> Table:
         middle = stats.median_of_worker_medians(measurement.samples)
         spread = (max(medians) - min(medians)) / middle if middle else 0.0
         verification = measurement.verification
-        checked = (
-            f"{verification.status}, {verification.entries_found:,} of {verification.entries_expected:,} entries"
-            if verification.status != "not_applicable" else DASH
-        )  # fmt: skip
-        rows.append([measurement.name, format_value(middle, measurement.unit), f"{spread:.0%}",
-                     str(len(medians)), checked])  # fmt: skip
+        entries = f"{verification.entries_found:,} of {verification.entries_expected:,} entries"
+        checked = DASH if verification.status == "not_applicable" else f"{verification.status}, {entries}"
+        rows.append(
+            [
+                measurement.name,
+                format_value(middle, measurement.unit),
+                f"{spread:.0%}",
+                str(len(medians)),
+                checked,
+            ]
+        )
     floor = noise_floor(run)
     note = (
         "no A/A control in this run"
         if floor is None
         else f"A/A control: intervals reach {floor:.1%} from equality"
     )
-    return Table("noise", "Every measurement, its spread between workers, and what reading back its log showed",
-                 ["measurement", "median", "spread", "n", "log read back"], rows, note + ".")  # fmt: skip
+    return Table(
+        "noise",
+        "Every measurement, its spread between workers, and what reading back its log showed",
+        ["measurement", "median", "spread", "n", "log read back"],
+        rows,
+        note + ".",
+    )
 
 
 def table_claims(claims: list[ClaimResult], key: str, title: str) -> Table:
     """Any list of claim results with the reason of each verdict."""
-    rows = [[claim.id, claim.title, claim.guide, format_measured(claim), format_interval(claim), claim.verdict,
-             claim.reason] for claim in claims]  # fmt: skip
+    rows = [
+        [
+            claim.id,
+            claim.title,
+            claim.guide,
+            format_measured(claim),
+            format_interval(claim),
+            claim.verdict,
+            claim.reason,
+        ]
+        for claim in claims
+    ]
     return Table(
         key, title, ["claim", "what", "guide", "measured", "95 % interval", "verdict", "why"], rows, "", 5
     )
@@ -211,8 +284,10 @@ def _estimate(measurement: Measurement | None, seed: int) -> stats.Estimate | No
 
 
 def _range(estimate: stats.Estimate | None, unit: str) -> str:
-    """The interval; one worker has none."""
-    return DASH if estimate is None or estimate.workers < 2 else format_range(estimate.low, estimate.high, unit)
+    """Return the interval; one worker has none."""
+    return (
+        DASH if estimate is None or estimate.workers < 2 else format_range(estimate.low, estimate.high, unit)
+    )
 
 
 def _percentiles(run: Run, path: str) -> list[str]:

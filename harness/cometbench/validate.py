@@ -1,4 +1,4 @@
-"""The one validator of the results tree: models, names, immutability rules and privacy of every file under results/."""
+"""The one validator of the results tree: models, names, consistency and privacy of every file."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """The verdict rules: one list of verdicts, one function per kind of claim, nothing else.
 
-`reproduced`, `exceeded`, `direction only`, `not reproduced`, `inconclusive`, `not measured`, `arithmetic error`.
-A ratio carries across machines and is judged strictly; an absolute number is only set beside the guide's; a semantic
-claim is a count of violations; a future claim is judged by what this engine does now; an arithmetic claim by
-computing it. The rules take estimates and return a verdict with its reason; they read no files and no registry.
+`reproduced`, `exceeded`, `direction only`, `not reproduced`, `inconclusive`, `not measured`, `arithmetic
+error`. A ratio carries across machines and is judged strictly; an absolute number is only set beside the
+guide's; a semantic claim is a count of violations; a future claim is judged by what this engine does now; an
+arithmetic claim by computing it. The rules take estimates and return a verdict with its reason; they read no
+files and no registry.
 """
 
 from __future__ import annotations
@@ -30,20 +31,21 @@ class Judgement(NamedTuple):
 
 
 def effect_threshold(noise_floor: float) -> float:
-    """Smallest relative effect that counts: 5 %, or twice the noise floor (the A/A control's own deviation)."""
+    """Smallest relative effect that counts: 5 %, or twice the A/A control's own deviation."""
     return max(MINIMUM_EFFECT, 2.0 * noise_floor)
 
 
-def judge_ratio(
+def judge_ratio(  # noqa: PLR0911 - a rule is its list of outcomes
     estimate: Estimate, guide_value: float, better: Better, noise_floor: float | None
 ) -> Judgement:
     """Judge a paired ratio against the guide's.
 
-    `guide_value` is the guide's ratio (its direction is above or below 1); `better` says which side of it is good: a
-    speed-up is better higher, a slowdown better lower. `noise_floor` is None when the run held no A/A control.
+    `guide_value` is the guide's ratio (its direction is above or below 1); `better` says which side of it is
+    good: a speed-up is better higher, a slowdown better lower. `noise_floor` is None when the run held no A/A
+    control.
     """
     if estimate.workers < 2:
-        return Judgement("inconclusive", f"{_rounds(estimate)}: nothing is known about the noise")
+        return Judgement("inconclusive", f"{rounds_text(estimate)}: nothing is known about the noise")
     threshold = effect_threshold(noise_floor or 0.0)
     sign_right = _effect_in_direction(estimate, guide_value, threshold)
     low_edge, high_edge = guide_value / FACTOR, guide_value * FACTOR
@@ -75,8 +77,10 @@ def judge_ratio(
     )
 
 
-def judge_absolute(estimate: Estimate, guide_value: float, better: Better) -> Judgement:
-    """Set an absolute number beside the guide's: other machine, so a factor of 2 either way counts as the same."""
+def judge_absolute(  # noqa: PLR0911 - a rule is its list of outcomes
+    estimate: Estimate, guide_value: float, better: Better
+) -> Judgement:
+    """Set an absolute number beside the guide's; machines differ, so a factor of 2 counts as the same."""
     if estimate.workers < 2:
         return Judgement("inconclusive", f"{_workers(estimate)}: nothing is known about the noise")
     low_edge, high_edge = guide_value / FACTOR, guide_value * FACTOR
@@ -102,21 +106,23 @@ def judge_absolute(estimate: Estimate, guide_value: float, better: Better) -> Ju
 
 
 def judge_semantic(violations: float, trials: int, tolerance: float = 0.0) -> Judgement:
-    """Judge a promise by its violations out of `trials` checked operations; up to `tolerance` of them count as none."""
+    """Judge a promise by its violations in `trials` operations; up to `tolerance` of them count as none."""
     if trials <= 0:
         return Judgement("inconclusive", "nothing was checked")
     seen = f"{violations:,.0f} in {trials:,} checked operations"
     if violations > tolerance * trials:
         return Judgement("not reproduced", f"violations: {seen}")
     if violations > 0:
-        return Judgement("reproduced", f"violations: {seen}, fewer than the {tolerance:g} per operation that count as none")
+        return Judgement(
+            "reproduced", f"violations: {seen}, fewer than the {tolerance:g} per operation that count as none"
+        )
     return Judgement("reproduced", f"no violation in {trials:,} checked operations")
 
 
 def judge_future(
     estimate: Estimate | None, guide_value: float | None, better: Better, noise_floor: float | None
 ) -> Judgement:
-    """Judge what the guide left for the future by what this engine does: `estimate` is None when it does not."""
+    """Judge what the guide left for the future by what this engine does; None when it does not."""
     if estimate is None:
         return Judgement("not measured", "this engine does not do it yet either")
     if guide_value is not None:
@@ -132,8 +138,8 @@ def judge_future(
 def judge_arithmetic(stated: float, computed: float, low: float, high: float, equation: str) -> Judgement:
     """Compare a number the guide states with what its own other numbers give.
 
-    `low` and `high` are what `equation` can give when each input is off by its own rounding. A statement passes when it
-    is the computed value at the statement's precision, or within 1 %.
+    `low` and `high` are what `equation` can give when each input is off by its own rounding. A statement
+    passes when it is the computed value at the statement's precision, or within 1 %.
     """
     if _agrees(stated, computed):
         return Judgement("reproduced", f"{equation} = {_number(computed)}")
@@ -158,7 +164,7 @@ def _effect_in_direction(estimate: Estimate, guide_value: float, threshold: floa
 
 def _caution(estimate: Estimate, noise_floor: float | None) -> str | None:
     if estimate.workers < MINIMUM_WORKERS:
-        return f"{_rounds(estimate)}, {MINIMUM_WORKERS} are needed"
+        return f"{rounds_text(estimate)}, {MINIMUM_WORKERS} are needed"
     if noise_floor is None:
         return "the run held no A/A control, so its noise is unknown"
     return None
@@ -176,7 +182,8 @@ def _agrees(stated: float, computed: float) -> bool:
     return rounded == stated or math.isclose(stated, computed, rel_tol=ARITHMETIC_TOLERANCE)
 
 
-def _rounds(estimate: Estimate) -> str:
+def rounds_text(estimate: Estimate) -> str:
+    """Return "1 paired round" or "4 paired rounds"."""
     return f"{estimate.workers} paired round{'' if estimate.workers == 1 else 's'}"
 
 

@@ -40,7 +40,7 @@ def measurement(
     unit: str = "ns",
     verification: Verification | None = None,
 ) -> Measurement:
-    """A measurement around `value` whose log was read back whole, unless said otherwise."""
+    """Return a measurement around `value` whose log was read back whole, unless said otherwise."""
     return Measurement(
         name=name,
         experiment=experiment,
@@ -58,7 +58,7 @@ def measurement(
 
 
 def floors() -> list[Measurement]:
-    """The floors that the report's multiples need."""
+    """Return the floors that the report's multiples need."""
     values = {"clock_read": 25.0, "cas": 6.0, "write_128": 900.0, "write_1mib": 250e3, "fdatasync_128": 180e3}
     found = [
         measurement(f"floor.{name}", value, subject="floor", experiment="floor")
@@ -86,10 +86,17 @@ def section_q(workers: int = 5) -> list[Measurement]:
         ("mmap", "mmap.processes8", 8, 700.0, 96.0),
     )
     return [
-        measurement(f"Q.batch{batch}.{suffix}", fixed + each * batch, subject=subject, batch=batch,
-                    processes=processes, workers=workers)
-        for batch in BATCHES for subject, suffix, processes, fixed, each in shapes
-    ]  # fmt: skip
+        measurement(
+            f"Q.batch{batch}.{suffix}",
+            fixed + each * batch,
+            subject=subject,
+            batch=batch,
+            processes=processes,
+            workers=workers,
+        )
+        for batch in BATCHES
+        for subject, suffix, processes, fixed, each in shapes
+    ]
 
 
 def section_g(workers: int = 5) -> list[Measurement]:
@@ -98,13 +105,30 @@ def section_g(workers: int = 5) -> list[Measurement]:
     times = (("buffered", 1560.0, 1.0), ("sync", 900e3, 9.0), ("async", 240e3, 5.0), ("mmap", 112.0, 0.0))
     for path, value, syscalls in times:
         found.append(measurement(f"G.{path}.batch1", value, subject=path, experiment="G", workers=workers))
-        latency = LatencySummary(count=50_000, p50_ns=value, p90_ns=value * 1.2, p99_ns=value * 3, timer_overhead_ns=40,
-                                 key=f"G.{path}.latency")  # fmt: skip
-        found.append(measurement(f"G.{path}.latency", value, subject=path, experiment="G", workers=workers).model_copy(
-            update={"latency": latency, "metric": "latency"}))  # fmt: skip
-        found.append(measurement(f"G.{path}.syscalls", syscalls, subject=path, experiment="G", workers=workers,
-                                 metric="count_per_append", unit="syscalls").model_copy(
-            update={"extra": {"appends": 1_000_000.0}}))  # fmt: skip
+        latency = LatencySummary(
+            count=50_000,
+            p50_ns=value,
+            p90_ns=value * 1.2,
+            p99_ns=value * 3,
+            timer_overhead_ns=40,
+            key=f"G.{path}.latency",
+        )
+        found.append(
+            measurement(f"G.{path}.latency", value, subject=path, experiment="G", workers=workers).model_copy(
+                update={"latency": latency, "metric": "latency"}
+            )
+        )
+        found.append(
+            measurement(
+                f"G.{path}.syscalls",
+                syscalls,
+                subject=path,
+                experiment="G",
+                workers=workers,
+                metric="count_per_append",
+                unit="syscalls",
+            ).model_copy(update={"extra": {"appends": 1_000_000.0}})
+        )
     return found
 
 
@@ -123,13 +147,16 @@ def goals(workers: int = 5) -> list[Measurement]:
     for batch in (100, 1000, 10000):
         for subject, each in (("mmap", 22.0), ("c_loop", 14.0)):
             name = f"goal.batch{batch}.{subject}"
-            found.append(measurement(name, each * batch, subject=subject, batch=batch, experiment="goal",
-                                     workers=workers))  # fmt: skip
+            found.append(
+                measurement(
+                    name, each * batch, subject=subject, batch=batch, experiment="goal", workers=workers
+                )
+            )
     return found
 
 
 def control(first: float = 100.0, second: float = 100.0, workers: int = 5) -> list[Measurement]:
-    """The A/A control; equal values mean a silent machine."""
+    """Return the A/A control; equal values mean a silent machine."""
     return [
         measurement("control.aa.1", first, experiment="control", workers=workers),
         measurement("control.aa.2", second, experiment="control", workers=workers),
@@ -137,7 +164,7 @@ def control(first: float = 100.0, second: float = 100.0, workers: int = 5) -> li
 
 
 def run(measurements: Sequence[Measurement] = (), *, with_floors: bool = True) -> Run:
-    """A finished run without claims."""
+    """Return a finished run without claims."""
     return Run(
         run_id="20250131T120000Z-0123abc-quick",
         machine_id=MACHINE.machine_id,
@@ -155,5 +182,5 @@ def run(measurements: Sequence[Measurement] = (), *, with_floors: bool = True) -
 
 
 def whole_run(workers: int = 5) -> Run:
-    """A run that holds everything sections Q and G, the goals and the control need."""
+    """Return a run that holds everything sections Q and G, the goals and the control need."""
     return run([*section_q(workers), *section_g(workers), *goals(workers), *control(workers=workers)])

@@ -7,10 +7,9 @@ from pathlib import Path
 import made_up
 import pytest
 from click.testing import CliRunner, Result
-
 from cometbench import cli
 from cometbench.evaluate import evaluate_claims
-from cometbench.readme_numbers import BEGIN, END, MarkersMissing, replace_block, update_readme
+from cometbench.readme_numbers import BEGIN, END, MarkersError, replace_block, update_readme
 from cometbench.store import MACHINE_FILE, RUN_FILE, to_json_bytes, write_atomically
 
 
@@ -61,7 +60,7 @@ def test_only_the_block_changes_and_it_names_its_run(run_directory: Path, readme
 
 @pytest.mark.parametrize("text", ["", BEGIN, f"{END}\n{BEGIN}", f"{BEGIN}{END}{BEGIN}{END}"])
 def test_a_document_without_one_pair_of_markers_is_refused(text: str) -> None:
-    with pytest.raises(MarkersMissing, match="once each"):
+    with pytest.raises(MarkersError, match="once each"):
         replace_block(text, "block")
 
 

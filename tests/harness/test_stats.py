@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from cometbench import stats
 from cometbench.model import Sample
 

@@ -13,7 +13,6 @@ from typing import Any
 import made_up
 import numpy as np
 import pytest
-
 from cometbench.errors import CometbenchError
 from cometbench.model import Machine
 from cometbench.store import ResultsError, RunStore, load_latency, load_machine, load_run, write_atomically
@@ -123,7 +122,7 @@ def test_another_machine_under_the_same_id_is_refused(tmp_path: Path) -> None:
 class _Suite:
     """Stands in for pyperf.BenchmarkSuite: the same method, a document with private metadata."""
 
-    def dump(self, file: Any, compact: bool = True, replace: bool = False) -> None:
+    def dump(self, file: Any, **_: bool) -> None:
         metadata = {"hostname": "secret", "python_executable": "/opt/secret", "loops": 4}
         run = {"metadata": dict(metadata), "values": [1.0, 2.0]}
         json.dump(

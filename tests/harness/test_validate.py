@@ -11,7 +11,6 @@ from typing import Any
 import made_up
 import pytest
 from click.testing import CliRunner
-
 from cometbench import cli
 from cometbench.evaluate import evaluate_claims
 from cometbench.guide import write_guide
@@ -25,8 +24,15 @@ RUN = "made-up-0123abcd/20250131T120000Z-0123abc-quick"
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     write_guide(tmp_path)
-    store = RunStore.create(tmp_path, made_up.MACHINE, "quick", commit="0123abc4567", dirty=False, seed=7,
-                            started_utc="2025-01-31T12:00:00Z")  # fmt: skip
+    store = RunStore.create(
+        tmp_path,
+        made_up.MACHINE,
+        "quick",
+        commit="0123abc4567",
+        dirty=False,
+        seed=7,
+        started_utc="2025-01-31T12:00:00Z",
+    )
     for measurement in made_up.section_g():
         store.add_measurement(measurement)
         if measurement.latency is not None:
@@ -55,14 +61,44 @@ def test_a_tree_the_harness_wrote_is_valid(tree: Path) -> None:
         (f"{RUN}/run.json", lambda d: d.update(machine_id="other"), RUN, "the run names machine other"),
         (f"{RUN}/run.json", lambda d: d["measurements"].pop(0), RUN, "rests on G.buffered.batch1"),
         (f"{RUN}/run.json", lambda d: d.update(claims=[]), RUN, "finished but holds no claims"),
-        (f"{RUN}/run.json", lambda d: d["measurements"].append(d["measurements"][0]), f"{RUN}/run.json", "appears twice"),
-        (f"{RUN}/run.json", lambda d: d["measurements"][0].update(samples=[]), f"{RUN}/run.json", "neither samples nor"),
-        (f"{RUN}/run.json", lambda d: d["claims"][0].update(verdict="fine"), f"{RUN}/run.json", "claims.0.verdict"),
-        (f"{RUN}/run.json", lambda d: d["environment"].update(cwd="/home/someone"), f"{RUN}/run.json", "private text"),
-        ("made-up-0123abcd/machine.json", lambda d: d.update(machine_id="another"), "made-up-0123abcd", "machine another"),
-        ("guide-apple-m2/published/run.json", lambda d: d.update(seed=1), "guide-apple-m2/published", "differs from"),
+        (
+            f"{RUN}/run.json",
+            lambda d: d["measurements"].append(d["measurements"][0]),
+            f"{RUN}/run.json",
+            "appears twice",
+        ),
+        (
+            f"{RUN}/run.json",
+            lambda d: d["measurements"][0].update(samples=[]),
+            f"{RUN}/run.json",
+            "neither samples nor",
+        ),
+        (
+            f"{RUN}/run.json",
+            lambda d: d["claims"][0].update(verdict="fine"),
+            f"{RUN}/run.json",
+            "claims.0.verdict",
+        ),
+        (
+            f"{RUN}/run.json",
+            lambda d: d["environment"].update(cwd="/home/someone"),
+            f"{RUN}/run.json",
+            "private text",
+        ),
+        (
+            "made-up-0123abcd/machine.json",
+            lambda d: d.update(machine_id="another"),
+            "made-up-0123abcd",
+            "machine another",
+        ),
+        (
+            "guide-apple-m2/published/run.json",
+            lambda d: d.update(seed=1),
+            "guide-apple-m2/published",
+            "differs from",
+        ),
     ],
-)  # fmt: skip
+)
 def test_damage_to_a_record_is_named(
     tree: Path, file: str, change: Callable[[dict[str, Any]], object], place: str, message: str
 ) -> None:

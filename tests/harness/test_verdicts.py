@@ -1,10 +1,9 @@
-"""Each verdict can be reached, and each rule's edges lie where CLAIMS says: made-up estimates, no measuring."""
+"""Each verdict can be reached and each rule's edges lie where they should: made-up estimates only."""
 
 from __future__ import annotations
 
 import made_up
 import pytest
-
 from cometbench.evaluate import evaluate_claims, noise_floor
 from cometbench.model import ClaimResult, Measurement, Run, Sample, Verification
 from cometbench.stats import Estimate
@@ -50,8 +49,10 @@ def test_ratio_rule(estimate: Estimate, guide: float, better: str, noise: float,
     assert judge_ratio(estimate, guide, better, noise).verdict == verdict  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("workers", "verdict"), [(1, "inconclusive"), (2, "direction only"), (4, "direction only"),
-                                                  (5, "reproduced")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("workers", "verdict"),
+    [(1, "inconclusive"), (2, "direction only"), (4, "direction only"), (5, "reproduced")],
+)
 def test_fewer_than_five_rounds_give_at_best_direction_only(workers: int, verdict: str) -> None:
     assert judge_ratio(_near(15.0, workers), 15.0, "higher", QUIET).verdict == verdict
     assert judge_absolute(_near(15.0, workers), 15.0, "lower").verdict == verdict
@@ -109,8 +110,10 @@ def test_arithmetic_rule_names_both_numbers_and_what_rounding_allows() -> None:
     assert "225.4 to 235.4" in judgement.reason
 
 
-@pytest.mark.parametrize(("stated", "computed"), [(19, 33 / 1.7), (4470, 7600 / 1.7), (15, 1.7 / 0.11), (594e3, 1 / 1.7e-6),
-                                                  (283e3, 10 / 35e-6), (0, 0)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("stated", "computed"),
+    [(19, 33 / 1.7), (4470, 7600 / 1.7), (15, 1.7 / 0.11), (594e3, 1 / 1.7e-6), (283e3, 10 / 35e-6), (0, 0)],
+)
 def test_arithmetic_rule_passes_what_is_only_rounded(stated: float, computed: float) -> None:
     assert judge_arithmetic(stated, computed, computed, computed, "x").verdict == "reproduced"
 
@@ -134,21 +137,31 @@ def _claim(run: Run, claim_id: str) -> ClaimResult:
 def test_every_contradiction_the_project_knows_is_flagged_without_any_measurement() -> None:
     flagged = {c.id for c in evaluate_claims(made_up.run()) if c.verdict == "arithmetic error"}
     assert flagged == {
-        "Q10.single_rate_sum", "Q1000.single_order", "Q10K.multi_order", "C1.saved_against_slo", "C10.batch_order",
-        "C10.against_batch_table", "C100.slowdown_sum", "G-r.gain_sum", "G-s.syscalls_sum", "P1.index_memory",
+        "Q10.single_rate_sum",
+        "Q1000.single_order",
+        "Q10K.multi_order",
+        "C1.saved_against_slo",
+        "C10.batch_order",
+        "C10.against_batch_table",
+        "C100.slowdown_sum",
+        "G-r.gain_sum",
+        "G-s.syscalls_sum",
+        "P1.index_memory",
         "M7.total_sum",
-    }  # fmt: skip
+    }
 
 
 def test_a_made_up_run_reaches_every_verdict() -> None:
-    run = made_up.run([
-        made_up.measurement("Q.batch1.buffered.processes1", 1700, subject="buffered"),
-        made_up.measurement("Q.batch1.mmap.processes1", 100),
-        made_up.measurement("Q.batch1000.buffered.processes1", 600_000, subject="buffered", batch=1000),
-        made_up.measurement("Q.batch1.mmap.one_writer", 33_000, workers=1),
-        made_up.measurement("Q.batch1.mmap.processes2", 90_000, processes=2),
-        *made_up.control(),
-    ])  # fmt: skip
+    run = made_up.run(
+        [
+            made_up.measurement("Q.batch1.buffered.processes1", 1700, subject="buffered"),
+            made_up.measurement("Q.batch1.mmap.processes1", 100),
+            made_up.measurement("Q.batch1000.buffered.processes1", 600_000, subject="buffered", batch=1000),
+            made_up.measurement("Q.batch1.mmap.one_writer", 33_000, workers=1),
+            made_up.measurement("Q.batch1.mmap.processes2", 90_000, processes=2),
+            *made_up.control(),
+        ]
+    )
     verdicts = {c.id: c.verdict for c in evaluate_claims(run)}
     assert verdicts["Q1.single.buffered"] == "reproduced"
     assert verdicts["Q1.single.mmap"] == "exceeded"
@@ -158,8 +171,14 @@ def test_a_made_up_run_reaches_every_verdict() -> None:
     assert verdicts["Q1.multi.processes4"] == "not measured"
     assert verdicts["G-r.gain_sum"] == "arithmetic error"
     assert set(verdicts.values()) == {
-        "reproduced", "exceeded", "direction only", "not reproduced", "inconclusive", "not measured", "arithmetic error",
-    }  # fmt: skip
+        "reproduced",
+        "exceeded",
+        "direction only",
+        "not reproduced",
+        "inconclusive",
+        "not measured",
+        "arithmetic error",
+    }
 
 
 def test_a_noisy_control_turns_a_small_effect_inconclusive() -> None:
@@ -190,6 +209,14 @@ def test_rates_count_all_writers_and_latency_one() -> None:
     latency, rate = _claim(run, "Q100.multi.processes4"), _claim(run, "Q100.multi_rate.processes4")
     assert latency.measured == pytest.approx(5000.0)
     assert rate.measured == pytest.approx(4 * 100 / 5000e-9)
+
+
+def test_a_rate_never_contradicts_its_time() -> None:
+    base = made_up.measurement("Q.batch1.mmap.processes1", 1.0)
+    uneven = [Sample(round=n, order=0, values=[100.0, 1900.0]) for n in range(6)]
+    run = made_up.run([base.model_copy(update={"samples": uneven})])
+    assert _claim(run, "Q1.single.mmap").measured == pytest.approx(1000.0)
+    assert _claim(run, "Q1.single_rate.mmap").measured == pytest.approx(1e6)
 
 
 def test_an_absolute_result_carries_its_multiple_of_the_floor() -> None:
@@ -223,9 +250,10 @@ def test_a_log_that_lost_altered_or_doubled_an_entry_breaks_the_same_log_claim(f
 
 def test_syscalls_of_the_hot_path_are_judged_by_count() -> None:
     free, busy = (
-        made_up.measurement("G.mmap.syscalls", count, experiment="G", metric="count_per_append", unit="syscalls")
-        .model_copy(update={"extra": {"appends": 1_000_000.0}})
+        made_up.measurement(
+            "G.mmap.syscalls", count, experiment="G", metric="count_per_append", unit="syscalls"
+        ).model_copy(update={"extra": {"appends": 1_000_000.0}})
         for count in (0.00002, 1.0)
-    )  # fmt: skip
+    )
     assert _claim(made_up.run([free]), "G-s.syscalls.mmap").verdict == "reproduced"
     assert _claim(made_up.run([busy]), "G-s.syscalls.mmap").verdict == "not reproduced"

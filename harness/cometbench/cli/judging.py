@@ -1,4 +1,4 @@
-"""The commands that judge and report stored results: claims, report, validate, readme-numbers, guide-numbers."""
+"""Commands of the judging side: claims, report, validate, readme-numbers, guide-numbers."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def report_command(run_directory: Path, quiet: bool) -> None:
 @click.argument("results", type=RUN_PATH, required=False)
 @says_errors
 def validate_command(results: Path | None) -> None:
-    """Check every file under RESULTS (the checkout's results/ by default); exit code 1 when something is wrong."""
+    """Check every file under RESULTS (results/ by default); exit code 1 when something is wrong."""
     problems = validate_tree(results or find_checkout() / "results")
     for problem in problems:
         click.echo(f"{problem.place}: {problem.message}", err=True)
@@ -115,10 +115,8 @@ def readme_numbers_command(run_directory: Path, check: bool, readme: Path | None
     target = readme or find_checkout() / "README.md"
     unchanged = update_readme(target, run_directory.resolve(), check=check)
     if check and not unchanged:
-        click.echo(
-            f"{target.name} differs from {run_directory.name}; run: cometbench readme-numbers {run_directory}",
-            err=True,
-        )
+        remedy = f"run: cometbench readme-numbers {run_directory}"
+        click.echo(f"{target.name} differs from {run_directory.name}; {remedy}", err=True)
         sys.exit(EXIT_DIFFERS)
     click.echo(
         f"{target.name} {'agrees with' if unchanged else 'now holds the numbers of'} {run_directory.name}"
