@@ -42,6 +42,8 @@ from cometlog.segment import Segment, SegmentName, list_segments, tail_parts
 _ATTACH_LOOK_S = 0.002
 _CONFLICT_AFTER_S = 0.25
 _KEPT_SEGMENTS_MAX = 64
+_KEEPER_HEAD_START_S = 0.005
+_KEEPER_LOOK_S = 0.0001
 
 
 def make_directories(root: Path, directory: Path, mode: int) -> None:
@@ -102,7 +104,7 @@ class Shard:
             self._directory_fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             guard_descriptor(self._directory_fd)
             self.watch = ShardWatch(
-                helper_of_this_process(), self._directory_fd, guard=self.guard, populate=self._populate, prepare=True,
+                helper_of_this_process(), self._directory_fd, guard=self.guard, populate=self._populate,
                 checkpoint_interval_ns=storage.checkpoint_interval_ms * 1_000_000,
             )  # fmt: skip
             self.syncer = Syncer(
@@ -245,14 +247,12 @@ class Shard:
 
     def _bind(self, segment: Segment, populated_bytes: int = 0) -> None:
         self.segment = segment
-        index = self._new_index_writer(segment) if self._keeps_index() else None
-        self.watch.follow(segment.mapping, segment.fd, segment.header.capacity_units, index)
+        # One client keeps the index and grows the file for all; another takes over when it leaves.
+        self._keeper = self.locks.try_exclusive(INDEX_BYTE)
+        index = self._new_index_writer(segment) if self._keeper and self._index_in_background else None
+        self.watch.follow(segment.mapping, segment.fd, segment.header.capacity_units, index, self._keeper)
         if populated_bytes:
             self.watch.note_populated(populated_bytes)
-
-    def _keeps_index(self) -> bool:
-        """Return whether this client writes the shard's index: one does, and another takes over when it leaves."""
-        return self._index_in_background and self.locks.try_exclusive(INDEX_BYTE)
 
     def _new_index_writer(self, segment: Segment) -> IndexWriter:
         return IndexWriter(
@@ -301,7 +301,7 @@ class Shard:
         """Publish the segment after a sealed one, or find that somebody did (E)."""
         self.control.mark_rotating(self.rotation_slot, sealed.number)
         try:
-            if self.control.active > sealed.number:
+            if self._somebody_rotates(sealed):
                 return
             length = file_length_for(self.capacity_units)
             taken = self.watch.take_next(length)
@@ -320,6 +320,15 @@ class Shard:
                 self._replace(segment, prepared.backed_bytes if self._populate else 0)
         finally:
             self.control.mark_idle(self.rotation_slot)
+
+    def _somebody_rotates(self, sealed: Segment) -> bool:
+        """Return whether the shard is past a segment; the keeper, who has the next file ready, gets a moment to do it."""
+        until = time.monotonic() + (0 if self._keeper else _KEEPER_HEAD_START_S)
+        while self.control.active <= sealed.number:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(_KEEPER_LOOK_S)
+        return True
 
     def position(self) -> Position:
         """Return where the shard ends now."""
