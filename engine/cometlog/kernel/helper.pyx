@@ -76,6 +76,7 @@ cdef extern from "clock.h" nogil:
 
 cdef extern from "growth.h" nogil:
     int allocate_range(int fd, uint64_t start, uint64_t stop)
+    int write_zeros(int fd, uint64_t start, uint64_t stop)
     int populate_range(uint8_t *map, uint64_t start, uint64_t stop)
 
 cdef enum:
@@ -158,6 +159,9 @@ cdef int prepare_step(Helper helper, Watch *watch, uint64_t wanted) noexcept nog
             return errno
         watch.next_map = <uint8_t *>address
     if watch.populate:
+        error = write_zeros(watch.next_fd, watch.next_backed, stop)
+        if error:
+            return error
         error = populate_range(watch.next_map, watch.next_backed // 4096 * 4096, stop)
         if error:
             return error
@@ -166,9 +170,13 @@ cdef int prepare_step(Helper helper, Watch *watch, uint64_t wanted) noexcept nog
 
 
 cdef bint tend_next(Helper helper, Watch *watch) noexcept nogil:
-    """Have the next segment ready by the time this one is three quarters full; True while there is more to do."""
-    cdef uint64_t wanted = min(max(watch.lead, <uint64_t>STEP_BYTES), watch.length)
-    if not watch.prepare or watch.failed or watch.last_units * 4 < watch.capacity * 3:
+    """Have the next segment ready in time; True while there is more to do.
+
+    It begins when a quarter of this one is left, or what two leads at the present rate would fill.
+    """
+    cdef uint64_t wanted = min(max(2 * watch.lead, <uint64_t>STEP_BYTES), watch.length)
+    cdef uint64_t left = (watch.capacity - watch.last_units) * UNIT_BYTES
+    if not watch.prepare or watch.failed or left > max(watch.capacity * UNIT_BYTES // 4, 2 * watch.lead):
         return False
     if watch.next_backed >= wanted:
         return False
