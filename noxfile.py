@@ -39,7 +39,9 @@ class Package:
         for source in self.sources:
             path = ROOT / source
             for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-                generated = file.suffix in {".so", ".pyc"} or {"build", "cometbench.egg-info"} & set(file.parts)
+                generated = file.suffix in {".so", ".pyc"} or {"build", "cometbench.egg-info"} & set(
+                    file.parts
+                )
                 if file.is_file() and not generated:
                     yield file
 
@@ -79,9 +81,19 @@ def install(session: nox.Session, *packages: Package, group: str = "") -> None:
         if mark.exists() and mark.read_text() == wheels.name:
             continue
         if not list(wheels.glob("*.whl")):
-            session.log(f"building {package.name}{' with bounds checks and assertions' if package.debug else ''}")
+            session.log(
+                f"building {package.name}{' with bounds checks and assertions' if package.debug else ''}"
+            )
             package.drop_leftovers()
-            build = ["pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels), f"./{package.directory}"]
+            build = [
+                "pip",
+                "wheel",
+                "--quiet",
+                "--no-deps",
+                "--wheel-dir",
+                str(wheels),
+                f"./{package.directory}",
+            ]
             session.run(*build, env={"COMETLOG_DEBUG": str(int(package.debug))})
         (wheel,) = wheels.glob("*.whl")
         session.install("--force-reinstall", "--no-deps", str(wheel))
@@ -115,7 +127,9 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", *PYTHON_CODE)
     session.run("ruff", "format", "--check", *PYTHON_CODE)
     kernel = ROOT / "engine" / "cometlog" / "kernel"
-    cython = sorted(str(file.relative_to(ROOT)) for pattern in ("*.pyx", "*.pxd") for file in kernel.glob(pattern))
+    cython = sorted(
+        str(file.relative_to(ROOT)) for pattern in ("*.pyx", "*.pxd") for file in kernel.glob(pattern)
+    )
     session.run("cython-lint", *cython)
     session.run("mypy")
     session.run("stubtest", "cometlog.kernel", "--mypy-config-file", "pyproject.toml")

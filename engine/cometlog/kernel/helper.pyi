@@ -1,7 +1,7 @@
 from typing import final
 
-from cometlog.kernel.index_writer import IndexWriter
 from cometlog.kernel.fork_guard import ForkGuard
+from cometlog.kernel.index_writer import IndexWriter
 from cometlog.kernel.mapping import Mapping
 
 @final

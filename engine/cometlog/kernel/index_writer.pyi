@@ -1,7 +1,8 @@
 from typing import final
 
-from cometlog.kernel.mapping import Mapping
 from typing_extensions import Buffer
+
+from cometlog.kernel.mapping import Mapping
 
 @final
 class IndexWriter:

@@ -1,7 +1,8 @@
 from typing import Final, final
 
-from cometlog.kernel.mapping import Mapping
 from typing_extensions import Buffer
+
+from cometlog.kernel.mapping import Mapping
 
 STEP_DATA: Final[int]
 STEP_PAD: Final[int]
