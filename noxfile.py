@@ -1,7 +1,7 @@
 """The project's commands; `nox -l` lists them, and each sets up what it needs.
 
 Packages are built as wheels, kept in `build/wheels` under a digest of their sources, and installed only where that digest changed.
-Sessions that measure or test the ordinary build share one virtual environment.
+A session keeps its virtual environment between runs.
 """
 
 import hashlib
@@ -16,7 +16,6 @@ ROOT = Path(__file__).parent
 WHEELS = ROOT / "build" / "wheels"
 GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")
 PYTHON_CODE = ["engine", "harness", "experiments", "tests", "noxfile.py", "setup.py"]
-ORDINARY = ".nox/ordinary"
 SUITE_USE = "suite needs the sections to run, for example: nox -s suite -- Q G (or: Q --profile full)"
 
 nox.needs_version = ">=2024.10.9"
@@ -113,14 +112,14 @@ def with_profile(arguments: list[str], profile: str) -> list[str]:
     return arguments if named else ["--profile", profile, *arguments]
 
 
-@nox.session(venv_location=ORDINARY)
+@nox.session
 def tests(session: nox.Session) -> None:
     """Run every test against the wheels of engine and harness; arguments go to pytest."""
     install(session, ENGINE, HARNESS, group="test")
     session.run("pytest", *session.posargs)
 
 
-@nox.session(venv_location=".nox/lint")
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style, formatting, types, Cython sources, and the kernel's stubs against the compiled modules."""
     install(session, ENGINE, HARNESS, group="lint")
@@ -135,20 +134,20 @@ def lint(session: nox.Session) -> None:
     session.run("stubtest", "cometlog.kernel", "--mypy-config-file", "pyproject.toml")
 
 
-@nox.session(venv_location=".nox/debug")
+@nox.session
 def debug(session: nox.Session) -> None:
     """Run every test against a kernel with bounds checks and assertions; arguments go to pytest."""
     install(session, DEBUG_ENGINE, HARNESS, group="test")
     session.run("pytest", *session.posargs, env={"COMETLOG_DEBUG": "1"})
 
 
-@nox.session(venv_location=ORDINARY)
+@nox.session
 def guide(session: nox.Session) -> None:
     """Run the main job: every experiment, guide beside measured (`-- --profile full` for publication)."""
     cometbench(session, "run", *with_profile(session.posargs, "quick"))
 
 
-@nox.session(venv_location=ORDINARY)
+@nox.session
 def suite(session: nox.Session) -> None:
     """Measure chosen sections of the guide: `nox -s suite -- Q G`."""
     arguments = list(session.posargs)
@@ -160,7 +159,7 @@ def suite(session: nox.Session) -> None:
     cometbench(session, "run", "--sections", ",".join(sections), *with_profile(arguments, "quick"))
 
 
-@nox.session(venv_location=ORDINARY)
+@nox.session
 def bench_smoke(session: nox.Session) -> None:
     """Run every experiment for a moment and validate the results, which are thrown away."""
     results = Path(session.create_tmp()) / "results"
@@ -170,8 +169,8 @@ def bench_smoke(session: nox.Session) -> None:
     shutil.rmtree(results)
 
 
-@nox.session(venv_location=ORDINARY)
+@nox.session
 def ceilings(session: nox.Session) -> None:
     """Count the instructions of the hot path with callgrind and hold them against their ceilings."""
-    install(session, ENGINE, HARNESS, group="test")
+    install(session, ENGINE, group="test")
     session.run("pytest", "tests/engine/test_instruction_ceilings.py", *session.posargs)
