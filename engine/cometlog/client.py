@@ -218,7 +218,8 @@ class Client:
             self._closed = True
             self._extend.clear()
             errors = []
-            for resource in [*self._writers.values(), *self._readers.values()]:
+            resources: list[WritePath | ShardReader] = [*self._writers.values(), *self._readers.values()]
+            for resource in resources:
                 try:
                     resource.close()
                 except (CometlogError, OSError) as error:
