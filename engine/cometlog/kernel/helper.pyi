@@ -1,4 +1,4 @@
-from typing import final
+from typing import Self, final
 
 from cometlog.kernel.fork_guard import ForkGuard
 from cometlog.kernel.index_writer import IndexWriter
@@ -13,8 +13,8 @@ class Helper:
 @final
 class ShardWatch:
     closed: bool
-    def __init__(
-        self,
+    def __new__(
+        cls,
         helper: Helper,
         directory_fd: int,
         *,
@@ -22,7 +22,7 @@ class ShardWatch:
         populate: bool,
         prepare: bool,
         checkpoint_interval_ns: int,
-    ) -> None: ...
+    ) -> Self: ...
     def follow(self, segment: Mapping, fd: int, capacity_units: int, index: IndexWriter | None) -> None: ...
     def note_populated(self, populated_bytes: int) -> None: ...
     def grow(self, units: int) -> None: ...

@@ -1,4 +1,4 @@
-from typing import final
+from typing import Self, final
 
 from typing_extensions import Buffer
 
@@ -6,15 +6,15 @@ from cometlog.kernel.mapping import Mapping
 
 @final
 class IndexWriter:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         mapping: Mapping,
         uuid: Buffer,
         interval: int,
         directory_fd: int,
         file_name: str,
         mode: int = 0o600,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def covered_units(self) -> int: ...
     @property
