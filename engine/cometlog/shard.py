@@ -23,9 +23,9 @@ from cometlog.durable_mark import read_mark
 from cometlog.errors import NotALogError, ShardBusyError, WritePathConflictError
 from cometlog.file_system import check_file_system
 from cometlog.kernel import layout
-from cometlog.kernel.index_writer import IndexWriter
 from cometlog.kernel.fork_guard import ForkGuard, guard_descriptor, release_descriptor
 from cometlog.kernel.helper import ShardWatch
+from cometlog.kernel.index_writer import IndexWriter
 from cometlog.locks import ATTACH_BYTE, INDEX_BYTE, SLOT_BYTE_FIRST, ShardLocks
 from cometlog.names import StreamName
 from cometlog.repair import Repairer
@@ -149,7 +149,10 @@ class Shard:
                 raise self._conflict("buffered")
             return False
         self.control = Control(path, writable=True)
-        if self.control.write_path is None or self.control.stored_boot_identity != self.control.boot_identity():
+        if (
+            self.control.write_path is None
+            or self.control.stored_boot_identity != self.control.boot_identity()
+        ):
             self.locks.unlock(ATTACH_BYTE)
             return False
         if self.control.write_path != self.write_path:
@@ -188,7 +191,9 @@ class Shard:
             if slot.state != layout.STATE_IDLE:
                 control.set_slot_idle(slot)
         mark = read_mark(self.directory / "durable")
-        control.reset_durable(mark.next_entry if mark is not None else 0, mark.number if mark is not None else 1)
+        control.reset_durable(
+            mark.next_entry if mark is not None else 0, mark.number if mark is not None else 1
+        )
         control.write_clean_record(None)
         control.clear_poison()
         control.write_path = self.write_path
@@ -196,10 +201,14 @@ class Shard:
 
     def _create_first_segment(self) -> int:
         length = file_length_for(self.capacity_units)
-        prepared = PreparedFile.make(self.directory, length, self.config.storage.file_mode, populate=self._populate)
+        prepared = PreparedFile.make(
+            self.directory, length, self.config.storage.file_mode, populate=self._populate
+        )
         segment = prepared.publish(new_header(1, 0, capacity_units=self.capacity_units))
         if segment is None:
-            raise ShardBusyError(f"{self.stream}: the first segment appeared while this process held the shard alone")
+            raise ShardBusyError(
+                f"{self.stream}: the first segment appeared while this process held the shard alone"
+            )
         os.fdatasync(segment.fd)
         sync_directory(self.directory)
         segment.close()

@@ -46,7 +46,9 @@ class MmapPath:
     def _bind_segment(self) -> None:
         segment = self.shard.follow_active()
         header = segment.header
-        self.writer.bind_segment(segment.mapping, header.number, header.base, header.capacity_units, header.uuid)
+        self.writer.bind_segment(
+            segment.mapping, header.number, header.base, header.capacity_units, header.uuid
+        )
 
     def _resolve(self, status: int) -> None:
         """Arrange what an append found missing, or raise. No claim is held here."""

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import cometlog
-
 from cometbench.subjects.contract import Chunk, Subject
 
 _CHUNK_ENTRIES = 20_000
