@@ -15,9 +15,6 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_destroy(pthread_mutex_t *mutex)
 
 
-cdef int index_checkpoint(void *index_writer) noexcept nogil
-
-
 cdef class IndexWriter:
     # Everything below is guarded by `mutex`; walk and count mean nothing while `fd` is -1.
     cdef pthread_mutex_t mutex
@@ -36,7 +33,7 @@ cdef class IndexWriter:
     cdef WalkState walk
 
     cdef void reset(self) noexcept nogil
-    cdef int checkpoint_nogil(self) noexcept nogil
+    cdef int checkpoint(self) noexcept nogil
     cdef int checkpoint_locked(self) noexcept nogil
     cdef int attach_file(self) noexcept nogil
     cdef int resume(self) noexcept nogil

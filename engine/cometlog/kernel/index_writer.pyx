@@ -1,6 +1,6 @@
 """Keeping the ``.idx`` file of a segment up to its resolved prefix. Format: FORMAT.md, "The index".
 
-Thread safety: ``IndexWriter.checkpoint_nogil`` may be called by any thread, with or without the GIL; a mutex
+Thread safety: ``IndexWriter.checkpoint`` may be called by any thread, with or without the GIL; a mutex
 orders the calls. Across processes the caller holds the index writer's lock as long as it uses one
 IndexWriter, and makes a new one when it gets the lock again. Readers take no lock: they check every checksum
 and read again.
@@ -81,11 +81,6 @@ cdef inline long record_offset(uint32_t number) noexcept nogil:
     return INDEX_HEADER_BYTES + <long>number * BOUNDARY_SIZE_BYTES
 
 
-cdef int index_checkpoint(void *index_writer) noexcept nogil:
-    """Checkpoint an IndexWriter that the caller keeps alive, without the GIL. Returns 0 or errno."""
-    return (<IndexWriter>index_writer).checkpoint_nogil()
-
-
 cdef class IndexWriter:
     """Keeps the ``.idx`` of one segment up to its resolved prefix; the file is opened, or made, by the first
     checkpoint.
@@ -135,7 +130,7 @@ cdef class IndexWriter:
         self.count = 0
         self.next_entry = 0
 
-    cdef int checkpoint_nogil(self) noexcept nogil:
+    cdef int checkpoint(self) noexcept nogil:
         """Cover what is resolved by now. Returns 0 or errno; after an error the next call tries again.
 
         Damage in the segment is not this function's matter: it covers what lies before.
@@ -314,11 +309,11 @@ cdef class IndexWriter:
         memcpy(header + INDEX_CHECKSUM, &checksum, 4)
         return transfer(fd, header, INDEX_HEADER_BYTES, 0, True)
 
-    def checkpoint(self):
+    def write_checkpoint(self):
         """Cover what is resolved by now, return the units covered; OSError if the file cannot be written."""
         cdef int error
         with nogil:
-            error = self.checkpoint_nogil()
+            error = self.checkpoint()
         if error != 0:
             raise OSError(error, f"index checkpoint: {os.strerror(error)}", os.fsdecode(self.file_name))
         return self.covered_units
