@@ -1,8 +1,7 @@
-"""The sparse index of a segment in memory: loaded from its ``.idx`` where that is true, extended or rebuilt
-by a walk.
+"""The sparse index of a segment in memory: loaded from a true ``.idx``, extended or rebuilt by a walk.
 
-It is derived data: whatever is wrong with the file, the answers are those of a walk from the start. Format:
-FORMAT.md.
+It is derived data: whatever is wrong with the file, the answers are those of a walk from the start.
+Format: FORMAT.md, "The index".
 """
 
 import os

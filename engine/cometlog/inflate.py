@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @cache
 def _decompressor() -> "zstandard.ZstdDecompressor":
-    import zstandard  # only shards with compression pay for the import
+    import zstandard  # noqa: PLC0415 - only shards with compression pay for it
 
     return zstandard.ZstdDecompressor()
 
@@ -23,7 +23,7 @@ def inflate(payload: memoryview, codec: int) -> bytes:
     ``MAX_BATCH_BYTES``, and for a dictionary that is not there.
     """
     decompressor = _decompressor()
-    import zstandard
+    import zstandard  # noqa: PLC0415
 
     try:
         parameters = zstandard.get_frame_parameters(payload)

@@ -1,31 +1,33 @@
-"""Reading one shard: by entry number, across segments, beside writers that never wait for it (PROTOCOL.md C).
+"""Reading one shard: by entry number, across segments, beside writers that never wait for it.
 
-Thread safety: a ShardReader belongs to one thread at a time. It takes no lock and writes nothing; what it
-meets in flight it waits for briefly, then hands to the ``repair`` function of a client that may write.
+PROTOCOL.md C is the contract.
+
+Thread safety: a lock makes one call at a time; it is released while ``repair`` runs, which may take a
+client's own locks. A reader takes no lock of the shard and writes nothing: it waits briefly for what it meets
+in flight, then hands it to the ``repair`` of a client that may write.
 
 Invariants: entries are returned in order and each once; what was returned stays; a frame is verified before
 it is returned.
 """
 
+import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cometlog.control import Control
-from cometlog.errors import ClosedError, CorruptionError, EntryNotFoundError, StalledWriterError
+from cometlog.errors import ClosedError, EntryNotFoundError, StalledWriterError
 from cometlog.kernel import layout
 from cometlog.kernel.scan import STOP_BLOCKED, STOP_FULL, STOP_SEAL
 from cometlog.read_batch import Entry, ReadBatch, Run
-from cometlog.segment import SegmentName, list_segments
-from cometlog.segment_reader import SegmentReader, Tail
+from cometlog.segment import SegmentName
+from cometlog.segment_chain import TRIES_MAX, SegmentChain
+from cometlog.segment_reader import SegmentReader
 
 BLOCKED_PATIENCE_S = 0.001
 SCAN_ENTRIES = 1000
-OPEN_SEGMENTS_MAX = 8
 _LOOK_AGAIN_S = 0.0001
-_TRIES_MAX = 5
 
 Repair = Callable[[int, int], object]
 """Called with segment number and unit of a word that stays in flight; returns once it tried to resolve it."""
@@ -33,7 +35,7 @@ Repair = Callable[[int, int], object]
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What a full check passed. ``blocked_at``: (segment number, unit) of the word in flight that ended it."""
+    """What a full check passed. ``blocked_at``: (segment number, unit) of a word in flight that ended it."""
 
     stream: str
     segments: int
@@ -47,8 +49,7 @@ def _is_final(word: int) -> bool:
 
 
 class ShardReader:
-    """Reads the stream whose shard is ``directory``; a directory that is missing or empty is a stream without
-    entries.
+    """Reads the stream whose shard is ``directory``; one that is missing or empty has no entries.
 
     ``repair`` is given by a client that may write: called with (segment number, unit) for a word that stays
     in flight for more than 1 ms. A reader may go on serving a segment that retention has just removed.
@@ -56,141 +57,59 @@ class ShardReader:
 
     def __init__(self, directory: Path, stream: str, *, repair: Repair | None = None) -> None:
         self.stream = stream
-        self._directory = directory
+        self._chain = SegmentChain(directory, stream)
         self._repair = repair
-        self._names: list[SegmentName] = []
-        self._open: dict[int, SegmentReader] = {}
-        self._control: Control | None = None
         self._closed = False
+        self._lock = threading.Lock()
 
-    # ---- Segments ----
-
-    def _refresh(self) -> list[SegmentName]:
+    def _check_open(self) -> None:
         if self._closed:
             raise ClosedError(f"the reader of {self.stream} is closed")
-        self._names = list_segments(self._directory)
-        return self._names
-
-    def _segment(self, name: SegmentName) -> SegmentReader:
-        """Return the open segment; the one used longest ago is closed where too many are open."""
-        reader = self._open.pop(name.number, None)
-        if reader is None:
-            reader = SegmentReader(self._directory, name, self.stream)
-        self._open[name.number] = reader
-        if len(self._open) > OPEN_SEGMENTS_MAX:
-            self._open.pop(next(iter(self._open))).close()
-        return reader
-
-    def _first_segment(self) -> SegmentReader | None:
-        for _ in range(_TRIES_MAX):
-            names = self._refresh()
-            if not names:
-                return None
-            try:
-                return self._segment(names[0])
-            except FileNotFoundError:
-                continue
-        raise self._lost(names[0].file_name)
-
-    def _lost(self, what: str) -> CorruptionError:
-        return CorruptionError(
-            "a listed segment cannot be found", file=str(self._directory / what), offset=0, stream=self.stream
-        )
-
-    def _active_number(self) -> int | None:
-        """Return the active segment's number, or None where no live control says it."""
-        if self._control is None:
-            try:
-                control = Control(self._directory / "control", writable=False)
-            except FileNotFoundError:
-                return None
-            if control.stored_boot_identity != control.boot_identity():
-                control.close()
-                return None
-            self._control = control
-        return self._control.active
-
-    def _following(self, segment: SegmentReader, walked: int) -> SegmentReader | None:
-        """Return the segment after a finished one that holds ``walked`` entries, or None if that is active."""
-        for _ in range(_TRIES_MAX):
-            active = self._active_number()
-            later = [name for name in self._refresh() if name.number > segment.number]
-            if not later:
-                if active is None or active <= segment.number:
-                    return None
-                continue
-            try:
-                following = self._segment(later[0])
-            except FileNotFoundError:
-                continue
-            header = following.segment.header
-            if header.base < segment.base + walked:
-                raise CorruptionError(
-                    f"segment {header.number} starts at entry {header.base}, "
-                    f"the one before reaches {segment.base + walked}",
-                    file=str(following.path), offset=layout.SEGMENT_BASE, stream=self.stream,
-                )  # fmt: skip
-            if header.previous_uuid != segment.segment.header.uuid and segment.path.exists():
-                # Retention removes the oldest first, so what lies between a kept segment and a later one was
-                # not retired.
-                raise CorruptionError(
-                    f"segment {header.number} does not follow segment {segment.number}, which is still there",
-                    file=str(following.path), offset=layout.SEGMENT_PREVIOUS_UUID, stream=self.stream,
-                )  # fmt: skip
-            return following
-        raise self._lost(f"{segment.number + 1:010d}-*.seg")
-
-    def _next_of(
-        self, segment: SegmentReader, tail: Tail, stop: int, next_index: int
-    ) -> SegmentReader | None:
-        """Return the segment that goes on behind the last frame of this one, or None at the end for now."""
-        if tail.sealed or stop == STOP_SEAL:
-            return self._following(segment, next_index)
-        active = self._active_number()
-        if active is None:
-            later = any(name.number > segment.number for name in self._refresh())
-        else:
-            later = active > segment.number
-        if not later or segment.look() != tail:
-            return None
-        # A later segment exists, so this tail was sealed once. If the next base agrees, nothing is missing.
-        following = self._following(segment, tail.entries)
-        if following is not None and following.base != segment.base + tail.entries:
-            raise CorruptionError(
-                f"segment {following.number} starts at entry {following.base}, "
-                f"the one before is not sealed and ends at {segment.base + tail.entries}",
-                file=str(segment.path), offset=layout.SEGMENT_TAIL, stream=self.stream,
-            )  # fmt: skip
-        return following
 
     # ---- Words in flight ----
 
-    def _resolve(self, segment: SegmentReader, unit: int) -> bool:
-        """Wait for a word in flight, have it repaired where that is possible; True once it is final."""
+    def _resolve(self, segment: SegmentReader, unit: int) -> SegmentReader | None:
+        """Wait for a word in flight, have it repaired where that is possible.
+
+        Returns the segment to go on in once the word is final, None if it stays as it is.
+        """
         deadline = time.monotonic() + BLOCKED_PATIENCE_S
         while not _is_final(segment.word(unit)):
             if time.monotonic() > deadline:
                 break
             time.sleep(_LOOK_AGAIN_S)
         else:
-            return True
+            return segment
         if self._repair is None:
-            return False
+            return None
+        self._lock.release()
         try:
             self._repair(segment.number, unit)
         except StalledWriterError:
-            return False
-        return _is_final(segment.word(unit))
+            return None
+        finally:
+            self._lock.acquire()
+        # Meanwhile another thread may have closed what was open, and retention may have removed it.
+        self._check_open()
+        try:
+            segment = self._chain.open(SegmentName(segment.number, segment.base))
+        except FileNotFoundError:
+            return None
+        return segment if unit < segment.look().units and _is_final(segment.word(unit)) else None
 
     # ---- Reading ----
 
     def read(self, start: int = 0, count: int = 100) -> ReadBatch:
-        """Return up to ``count`` committed entries from number ``start`` on; 0 means from the first kept
-        entry.
+        """Return up to ``count`` committed entries from number ``start`` on, without waiting for more.
 
-        Does not wait for entries to come. Raises EntryNotFoundError for a start that was retired or is beyond
-        the next entry, CorruptionError at damage.
+        A start of 0 means the first kept entry. Raises EntryNotFoundError for a start that was retired or
+        lies beyond the next entry, CorruptionError at damage.
         """
+        with self._lock:
+            self._check_open()
+            return self._read(start, count)
+
+    def _read(self, start: int, count: int) -> ReadBatch:
         if start < 0 or count < 0:
             raise EntryNotFoundError(f"start and count are at least 0, got {start} and {count}")
         segment = self._locate(start)
@@ -200,8 +119,8 @@ class ShardReader:
 
     def _locate(self, start: int) -> SegmentReader | None:
         """Return the segment that ``start`` falls in, or None for a shard without segments."""
-        for attempt in range(_TRIES_MAX):
-            names = self._names if attempt == 0 and self._names else self._refresh()
+        for attempt in range(TRIES_MAX):
+            names = self._chain.names if attempt == 0 and self._chain.names else self._chain.refresh()
             if not names:
                 if start:
                     raise self._not_found(start, 0, 0)
@@ -210,12 +129,12 @@ class ShardReader:
             fresh = attempt > 0
             if position < 0 and start > 0:
                 if fresh:
-                    raise self._not_found(start, names[0].base, self.next_entry())
+                    raise self._not_found(start, names[0].base, self._next_entry())
                 continue
             if start == 0 and not fresh:
                 continue
             try:
-                segment = self._segment(names[max(position, 0)])
+                segment = self._chain.open(names[max(position, 0)])
             except FileNotFoundError:
                 continue
             if position == len(names) - 1 and start > segment.base + segment.look().entries:
@@ -223,7 +142,7 @@ class ShardReader:
                     raise self._not_found(start, names[0].base, segment.base + segment.look().entries)
                 continue
             return segment
-        raise self._lost(names[0].file_name)
+        raise self._chain.lost(names[0].file_name)
 
     def _not_found(self, start: int, first: int, following: int) -> EntryNotFoundError:
         return EntryNotFoundError(
@@ -244,23 +163,23 @@ class ShardReader:
                 return ReadBatch(self.stream, runs, number)
             number = max(number, segment.base + found.next_index)
             if found.stop == STOP_BLOCKED:
-                if self._resolve(segment, found.unit):
-                    continue
-                return ReadBatch(self.stream, runs, number)
+                resolved = self._resolve(segment, found.unit)
+                if resolved is None:
+                    return ReadBatch(self.stream, runs, number)
+                segment = resolved
+                continue
             if found.stop != STOP_SEAL:
                 number = max(number, segment.base + tail.entries)
-            following = self._next_of(segment, tail, found.stop, found.next_index)
+            following = self._chain.next_of(segment, tail, found.stop, found.next_index)
             if following is None:
                 return ReadBatch(self.stream, runs, number)
             segment = following
             number = max(number, segment.base)
 
     def scan(self, start: int | None = None, stop: int | None = None) -> Iterator[Entry]:
-        """Yield entries in order from ``start`` (None: the first kept) up to, not including, ``stop`` (None:
-        the end by then).
+        """Yield the entries from ``start`` to ``stop - 1`` in order; by default all that are kept by then.
 
-        Where retention removes what comes next, goes on with the first entry that is kept: the numbers show
-        the gap.
+        Where retention removes what comes next, goes on with the first kept entry: the numbers show the gap.
         """
         batch = self.read(0 if start is None else start, SCAN_ENTRIES)
         while len(batch):
@@ -271,32 +190,36 @@ class ShardReader:
             try:
                 batch = self.read(batch.next_entry, SCAN_ENTRIES)
             except EntryNotFoundError:
-                first = self._first_segment()
-                if first is None or first.base <= batch.next_entry:
+                batch = self.read(0, SCAN_ENTRIES)
+                if batch.next_entry <= entry.number:
                     raise
-                batch = self.read(first.base, SCAN_ENTRIES)
 
     def recent(self, count: int) -> ReadBatch:
         """Return the last ``count`` committed entries, or all where there are fewer."""
-        first_segment = self._first_segment()
-        if first_segment is None or count <= 0:
-            return self.read(self.next_entry(), 0)
-        first, following = first_segment.base, self.next_entry()
-        span = count
-        while True:
-            start = max(first, following - span)
-            runs: list[Run] = []
-            found, position = 0, start
-            while position < following:
-                batch = self.read(position, following - position)
-                runs += batch.runs
-                found += len(batch)
-                if batch.next_entry <= position or not len(batch):
-                    break
-                position = batch.next_entry
-            if found >= count or start == first:
-                return ReadBatch(self.stream, _last(runs, found - count), position)
-            span *= 2
+        with self._lock:
+            self._check_open()
+            first_segment = self._chain.first()
+            first = first_segment.base if first_segment else 0
+            following = self._next_entry()
+            span = max(count, 0)
+            while True:
+                start = max(first, following - span)
+                runs, position = self._runs_between(start, following)
+                found = sum(run.frames.entries for run in runs)
+                if found >= count or start == first:
+                    return ReadBatch(self.stream, _last(runs, found - count), position)
+                span *= 2
+
+    def _runs_between(self, start: int, stop: int) -> tuple[list[Run], int]:
+        """Return the runs of a read from ``start`` until ``stop`` is reached or nothing more is there."""
+        runs: list[Run] = []
+        while start < stop:
+            batch = self._read(start, stop - start)
+            runs += batch.runs
+            if not len(batch):
+                break
+            start = batch.next_entry
+        return runs, start
 
     # ---- Counts ----
 
@@ -307,65 +230,72 @@ class ShardReader:
 
     def next_entry(self) -> int:
         """Return the number that the next append will get; 0 for a new stream."""
-        for _ in range(_TRIES_MAX):
-            names = self._refresh()
+        with self._lock:
+            self._check_open()
+            return self._next_entry()
+
+    def _next_entry(self) -> int:
+        for _ in range(TRIES_MAX):
+            names = self._chain.refresh()
             if not names:
                 return 0
             try:
-                last = self._segment(names[-1])
+                last = self._chain.open(names[-1])
             except FileNotFoundError:
                 continue
             return last.base + last.look().entries
-        raise self._lost(names[-1].file_name)
+        raise self._chain.lost(names[-1].file_name)
 
     def entry_count(self) -> int:
         """Return how many entries a full read gives; numbers burnt by appends that died are not counted."""
-        live_total = 0
-        segment = self._first_segment()
-        while segment is not None:
-            tail = segment.look()
-            live, unit, stop = segment.count_live(tail)
-            if stop == STOP_BLOCKED:
-                if self._resolve(segment, unit):
+        with self._lock:
+            self._check_open()
+            live_before = 0
+            segment = self._chain.first()
+            while segment is not None:
+                tail = segment.look()
+                live, unit, stop = segment.count_live(tail)
+                if stop == STOP_BLOCKED:
+                    segment = self._resolve(segment, unit)
+                    if segment is None:
+                        return live_before + live
                     continue
-                return live_total + live
-            live_total += live
-            segment = self._next_of(segment, tail, stop, tail.entries if stop != STOP_SEAL else 0)
-        return live_total
+                live_before += live
+                segment = self._chain.next_of(segment, tail, stop, 0 if stop == STOP_SEAL else tail.entries)
+            return live_before
 
     def verify(self) -> VerifyReport:
-        """Check every frame, batch and header of the stream; raises CorruptionError at the first damage."""
-        segments = frames = entries = 0
-        segment = self._first_segment()
-        blocked_at = None
-        while segment is not None and blocked_at is None:
-            segments += 1
-            number = segment.base
-            while True:
+        """Check every frame, batch and header; raises CorruptionError at the first damage."""
+        with self._lock:
+            self._check_open()
+            segments = frames = entries = 0
+            segment = self._chain.first()
+            number = 0
+            while segment is not None:
+                number = max(number, segment.base)
                 tail = segment.look()
                 found = segment.collect(number - segment.base, SCAN_ENTRIES, tail, whole_frames=True)
                 ReadBatch(self.stream, [Run(segment.path, found.frames)], number).arrow_batches()
                 frames += len(found.frames)
                 entries += found.frames.entries
                 number = segment.base + found.next_index
-                if found.stop == STOP_BLOCKED and not self._resolve(segment, found.unit):
-                    blocked_at = (segment.number, found.unit)
-                    break
-                if found.stop not in (STOP_FULL, STOP_BLOCKED):
-                    segment = self._next_of(segment, tail, found.stop, found.next_index)
-                    break
-        return VerifyReport(self.stream, segments, frames, entries, blocked_at)
+                if found.stop == STOP_BLOCKED:
+                    resolved = self._resolve(segment, found.unit)
+                    if resolved is None:
+                        return VerifyReport(
+                            self.stream, segments + 1, frames, entries, (segment.number, found.unit)
+                        )
+                    segment = resolved
+                elif found.stop != STOP_FULL:
+                    segments += 1
+                    segment = self._chain.next_of(segment, tail, found.stop, found.next_index)
+            return VerifyReport(self.stream, segments, frames, entries, None)
 
     def close(self) -> None:
         """Close every file; batches already read stay usable. Closing twice is harmless."""
-        self._closed = True
-        for segment in self._open.values():
-            segment.close()
-        self._open.clear()
-        self._names.clear()
-        if self._control is not None:
-            self._control.close()
-            self._control = None
+        with self._lock:
+            self._closed = True
+            self._chain.close()
 
 
 def _last(runs: list[Run], excess: int) -> list[Run]:

@@ -1,5 +1,4 @@
-"""The on-disk format in the plainest Python: the specification one can run, and the oracle the kernel is
-compared with.
+"""The on-disk format in the plainest Python: a specification that runs, and the oracle for the kernel.
 
 Nothing here is fast and nothing else of the engine is used, save the constants of ``kernel.layout``.
 FORMAT.md draws the fields.
@@ -236,7 +235,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Walked:
-    """What a walk found: the DATA frames, why and at which unit it ended, the lowest index that may follow."""
+    """What a walk found: the DATA frames, why and where it ended, and the lowest index that may follow."""
 
     batches: list[Batch]
     end: End

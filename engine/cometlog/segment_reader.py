@@ -1,5 +1,4 @@
-"""Reading one segment: frames from an entry index on, counts, and the checks that keep a read inside the
-file.
+"""Reading one segment: frames from an entry index on, counts, and the checks that keep it in the file.
 
 Thread safety: an object belongs to one thread at a time; writers may append meanwhile. Invariants: the tail
 is loaded before any word; no byte is touched that the file's length, looked at after that tail, does not
@@ -22,7 +21,7 @@ WINDOW_UNITS = (1 << 18) // layout.UNIT_BYTES
 
 
 class Tail(NamedTuple):
-    """A tail word that the file is known to reach: entries and units allocated, and whether they are final."""
+    """A tail word that the file is known to reach: entries and units allocated, whether they are final."""
 
     word: int
     entries: int
@@ -81,11 +80,10 @@ class SegmentReader:
     def collect(
         self, first_index: int, entries_max: int, tail: Tail, *, whole_frames: bool = False
     ) -> Collected:
-        """Collect verified frames with entries from ``first_index`` on in one walk, until ``entries_max``
-        entries are there.
+        """Collect verified frames with entries from ``first_index`` on until ``entries_max`` are there.
 
-        The last frame is cut down to that count unless ``whole_frames``.
-        Raises CorruptionError at the first frame on the way that is not what was written.
+        The last frame is cut down to that count unless ``whole_frames``. Raises CorruptionError at the first
+        frame on the way that is not what was written.
         """
         begin = self._nearest(first_index, tail)
         found = self._collect_from(begin, first_index, entries_max, tail)

@@ -1,48 +1,28 @@
-"""Boundaries of the sparse index: found by a walk, written to an ``.idx`` file."""
+"""Boundaries of the sparse index: found by a walk, encoded as records."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from cometlog.kernel.mapping cimport Mapping
 from cometlog.kernel.scan cimport WalkState
 
-cdef extern from "<pthread.h>" nogil:
-    ctypedef struct pthread_mutex_t:
-        pass
-    int pthread_mutex_init(pthread_mutex_t *mutex, void *attributes)
-    int pthread_mutex_lock(pthread_mutex_t *mutex)
-    int pthread_mutex_unlock(pthread_mutex_t *mutex)
-    int pthread_mutex_destroy(pthread_mutex_t *mutex)
+cdef enum:
+    CHUNK_RECORDS = 128
 
 
 cdef struct Boundary:
     uint64_t timestamp_ns
     uint32_t unit
     uint32_t entry
+    # Live entries before it.
     uint32_t live
 
 
-cdef class IndexWriter:
-    # Everything below is guarded by `mutex`; `covered` counts nothing while `fd` is -1.
-    cdef pthread_mutex_t mutex
-    cdef Mapping mapping
-    cdef Py_buffer view
-    cdef object file_name
-    cdef const char *path
-    cdef char temporary[256]
-    cdef int directory_fd
-    cdef int fd
-    cdef int mode
-    cdef uint32_t interval
-    cdef uint32_t count
-    cdef uint64_t next_entry
-    cdef unsigned char uuid[16]
-    cdef WalkState walk
-
-    cdef void reset(self) noexcept nogil
-    cdef int checkpoint(self) noexcept nogil
-    cdef int checkpoint_locked(self) noexcept nogil
-    cdef int attach_file(self) noexcept nogil
-    cdef int resume(self, uint64_t tail_units_now, uint64_t tail_entries_now) noexcept nogil
-    cdef int create(self) noexcept nogil
-    cdef int write_records(self, const Boundary *found, uint32_t count) noexcept nogil
-    cdef int write_header(self, int fd) noexcept nogil
+cdef int find_chunk(
+    WalkState *walk, uint32_t interval, uint64_t *next_entry, Boundary *found, uint32_t found_max,
+    uint32_t *count
+) noexcept nogil
+cdef void encode_record(
+    uint8_t *record, uint32_t seed, uint32_t number, const Boundary *boundary
+) noexcept nogil
+cdef bint decode_record(
+    const uint8_t *record, uint32_t seed, uint32_t number, Boundary *boundary
+) noexcept nogil

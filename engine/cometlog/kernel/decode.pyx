@@ -1,8 +1,8 @@
 """Cutting the payload of collected frames into entries, by copy or as views into the map.
 
-Thread safety: the functions read what a Frames object pins and hold the GIL. Invariants: offsets are validated whole before an
-entry is cut, and each is loaded once and checked again where it is used, so that even bytes that change underneath lead
-nowhere outside the payload.
+Thread safety: the functions read what a Frames object pins and hold the GIL. Invariants: offsets are
+validated whole before an entry is cut, and each is loaded once and checked again where it is used, so that
+even bytes that change underneath lead nowhere outside the payload.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -35,7 +35,7 @@ cdef extern from *:
 
 
 class DamagedBatchError(ValueError):
-    """A payload whose checksum holds is not a batch. Attributes: ``unit`` of the frame, ``index`` of its first entry."""
+    """A payload with a true checksum that is no batch: ``unit`` of the frame, ``index`` of its first entry."""
 
     def __init__(self, what, unit, index):
         super().__init__(what)
@@ -51,13 +51,15 @@ cdef int check_offsets(const uint8_t *payload, size_t length, Frame *frame) exce
     cdef size_t offsets_bytes = 4 * (<size_t>frame.entries + 1)
     if length < offsets_bytes or not offsets_are_valid(payload, frame.entries, length - offsets_bytes):
         raise DamagedBatchError(
-            f"offsets of a batch of {frame.entries} entries in {length} bytes do not start at 0, fall, or miss the end",
+            f"offsets of {frame.entries} entries in {length} bytes do not start at 0, fall, or miss the end",
             frame.unit, frame.first_index,
         )
     return 0
 
 
-cdef int cut(list entries, Py_ssize_t position, const uint8_t *payload, size_t length, Frame *frame) except -1:
+cdef int cut(
+    list entries, Py_ssize_t position, const uint8_t *payload, size_t length, Frame *frame
+) except -1:
     """Put copies of the taken entries of one batch into ``entries`` from ``position`` on."""
     cdef size_t data_bytes, entry
     cdef int32_t start, stop
@@ -75,7 +77,7 @@ cdef int cut(list entries, Py_ssize_t position, const uint8_t *payload, size_t l
     for entry in range(frame.skip, frame.skip + frame.take):
         stop = load_offset(payload, entry + 1)
         if start < 0 or start > stop or <size_t>stop > data_bytes:
-            raise DamagedBatchError("offsets of a batch changed while it was read", frame.unit, frame.first_index)
+            raise DamagedBatchError("offsets changed while they were read", frame.unit, frame.first_index)
         item = PyBytes_FromStringAndSize(data + start, stop - start)
         Py_INCREF(item)
         PyList_SET_ITEM(entries, position, item)
@@ -85,7 +87,7 @@ cdef int cut(list entries, Py_ssize_t position, const uint8_t *payload, size_t l
 
 
 cdef object inflated(Frames frames, Frame *frame, inflate):
-    """Return the uncompressed payload of a frame as bytes; ``inflate(view, codec)`` raises ValueError for damage."""
+    """Return a frame's payload uncompressed; ``inflate(view, codec)`` raises ValueError for damage."""
     cdef Py_ssize_t start = payload_of(frames, frame) - <const uint8_t *>frames.view.buf
     try:
         return inflate(memoryview(frames.mapping)[start:start + frame.payload_bytes], frame.codec)
@@ -115,10 +117,12 @@ def payloads(Frames frames not None, inflate):
 
 
 def batches(Frames frames not None, inflate):
-    """Return one tuple (first number, skip, take, entries, timestamp_ns, offsets, data) for each frame, without a copy.
+    """Return one tuple (first number, skip, take, entries, timestamp_ns, offsets, data) for each frame,
+    without a copy.
 
-    ``data`` holds the bytes of the whole batch; ``offsets`` its ``entries + 1`` bounds (int32), or None for a single entry.
-    Both are read-only views that pin the map, or what a compressed payload was decompressed into.
+    ``data`` holds the bytes of the whole batch; ``offsets`` its ``entries + 1`` bounds (int32), or None for a
+    single entry. Both are read-only views that pin the map, or what a compressed payload was decompressed
+    into.
     """
     cdef list found = []
     cdef Py_ssize_t number, start, offsets_bytes
@@ -143,8 +147,8 @@ def batches(Frames frames not None, inflate):
             offsets = payload[:offsets_bytes].cast("i")
             payload = payload[offsets_bytes:]
         found.append((
-            frames.base + frame.first_index + frame.skip, frame.skip, frame.take, frame.entries, frame.timestamp_ns,
-            offsets, payload,
+            frames.base + frame.first_index + frame.skip, frame.skip, frame.take, frame.entries,
+            frame.timestamp_ns, offsets, payload,
         ))
     return found
 

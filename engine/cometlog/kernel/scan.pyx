@@ -1,11 +1,12 @@
 """Walking the frames of a mapped segment and collecting those a read asks for.
 
-Thread safety: a Walk and a Frames belong to one thread at a time; the segment may be appended to meanwhile. A tail is loaded
-(acquire) by the caller before the walk, so that every word below it is a claim; each word is loaded with acquire, so that what
-it commits is seen whole. The GIL is released while frames are walked; both objects pin their mapping as long as they live.
+Thread safety: a Walk and a Frames belong to one thread at a time; the segment may be appended to meanwhile. A
+tail is loaded (acquire) by the caller before the walk, so that every word below it is a claim; each word is
+loaded with acquire, so that what it commits is seen whole. The GIL is released while frames are walked; both
+objects pin their mapping as long as they live.
 
-Invariants: no byte at or beyond ``readable_units`` is touched; each step moves forward by at least one unit or stops, so no
-bytes make a walk run for ever.
+Invariants: no byte at or beyond ``readable_units`` is touched; each step moves forward by at least one unit
+or stops, so no bytes make a walk run for ever.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -16,8 +17,9 @@ from libc.string cimport memcpy
 from cometlog.kernel.atomics cimport load_acquire
 from cometlog.kernel.checksum cimport CRC32C_START, crc32c_finish, crc32c_initialise, crc32c_update
 from cometlog.kernel.layout cimport (
-    CODEC_NONE, CODEC_ZSTD_DICTIONARY, FRAME_CHECKSUM, FRAME_HEADER_BYTES, FRAME_META, FRAME_PAYLOAD, FRAME_TIMESTAMP,
-    KIND_CLAIMED, KIND_DATA, KIND_PAD, KIND_SEAL, META_CODEC_SHIFT, META_ENTRIES_MASK, META_PAD_SHIFT, META_ZERO_MASK,
+    CODEC_NONE, CODEC_ZSTD_DICTIONARY, FRAME_CHECKSUM, FRAME_HEADER_BYTES, FRAME_META, FRAME_PAYLOAD,
+    FRAME_TIMESTAMP, KIND_CLAIMED, KIND_DATA, KIND_PAD, KIND_SEAL, META_CODEC_SHIFT, META_ENTRIES_MASK,
+    META_PAD_SHIFT, META_ZERO_MASK,
     SEGMENT_HEADER_BYTES, UNIT_BYTES, tail_entries, tail_units, word_index, word_kind, word_units,
 )
 from cometlog.kernel.mapping cimport Mapping
@@ -50,7 +52,8 @@ cdef inline uint32_t marker_checksum(uint32_t seed, uint64_t unit, uint32_t low)
 
 
 cdef inline uint32_t frame_checksum(
-    uint32_t seed, const uint8_t *payload, size_t length, uint64_t unit, uint64_t word, uint64_t timestamp_ns, uint32_t meta
+    uint32_t seed, const uint8_t *payload, size_t length, uint64_t unit, uint64_t word, uint64_t timestamp_ns,
+    uint32_t meta
 ) noexcept nogil:
     cdef uint8_t trailer[28]
     memcpy(trailer, &unit, 8)
@@ -71,7 +74,8 @@ cdef inline int stop_window(WalkState *walk, uint64_t needed_units) noexcept nog
 
 
 cdef int walk_step(WalkState *walk, Frame *frame) noexcept nogil:
-    """Pass one frame. Returns STEP_DATA with ``frame`` filled, STEP_PAD, or why the walk stops where it stands.
+    """Pass one frame. Returns STEP_DATA with ``frame`` filled, STEP_PAD, or why the walk stops where it
+    stands.
 
     A stop changes nothing, so the same step can be tried again with a later tail or more readable units.
     """
@@ -87,7 +91,8 @@ cdef int walk_step(WalkState *walk, Frame *frame) noexcept nogil:
     word = load_acquire(<const uint64_t *>(walk.units + unit * UNIT_BYTES))
     kind = word_kind(word)
     if word == 0 or kind == KIND_CLAIMED:
-        # Each claim holds an entry, so a claim after the last allocated entry is a damaged tail, not a writer on its way.
+        # Each claim holds an entry, so a claim after the last allocated entry is a damaged tail, not a writer
+        # on its way.
         return STOP_BLOCKED if walk.next_index < walk.tail_entries else stop_corrupt(walk, WRONG_TAIL)
     if kind == KIND_DATA:
         return step_data(walk, frame, word)
@@ -109,7 +114,7 @@ cdef int step_data(WalkState *walk, Frame *frame, uint64_t word) noexcept nogil:
     cdef uint64_t unit = walk.unit
     cdef uint64_t units = word_units(word)
     cdef uint64_t timestamp_ns, index, payload_bytes
-    cdef uint32_t stored, meta, entries, codec, pad
+    cdef uint32_t stored, actual, meta, entries, codec, pad
     cdef const uint8_t *start = walk.units + unit * UNIT_BYTES
     if units < FRAME_HEADER_UNITS or units > walk.tail_units - unit:
         return stop_corrupt(walk, WRONG_LENGTH)
@@ -124,7 +129,10 @@ cdef int step_data(WalkState *walk, Frame *frame, uint64_t word) noexcept nogil:
         return stop_corrupt(walk, WRONG_META)
     payload_bytes -= pad
     if walk.verify:
-        if frame_checksum(walk.seed, start + FRAME_PAYLOAD, payload_bytes, unit, word, timestamp_ns, meta) != stored:
+        actual = frame_checksum(
+            walk.seed, start + FRAME_PAYLOAD, payload_bytes, unit, word, timestamp_ns, meta
+        )
+        if actual != stored:
             return stop_corrupt(walk, WRONG_CHECKSUM)
     entries = meta & META_ENTRIES_MASK
     codec = (meta >> META_CODEC_SHIFT) & 7
@@ -152,14 +160,17 @@ cdef int step_data(WalkState *walk, Frame *frame, uint64_t word) noexcept nogil:
 
 
 cdef class Walk:
-    """A cursor over the frames of one segment: ``unit`` is the next word, ``next_index`` the lowest index it may have.
+    """A cursor over the frames of one segment: ``unit`` is the next word, ``next_index`` the lowest index it
+    may have.
 
-    ``mapping`` covers the segment from byte 0; ``uuid`` is the segment's, 16 bytes. ``live_entries`` counts entries in DATA
-    frames and goes on from the value given. Start at a frame boundary: elsewhere the walk ends in STOP_CORRUPT.
+    ``mapping`` covers the segment from byte 0; ``uuid`` is the segment's, 16 bytes. ``live_entries`` counts
+    entries in DATA frames and goes on from the value given. Start at a frame boundary: elsewhere the walk
+    ends in STOP_CORRUPT.
     """
 
     def __cinit__(
-        self, Mapping mapping, const uint8_t[::1] uuid, uint64_t unit=0, uint64_t next_index=0, uint64_t live_entries=0
+        self, Mapping mapping, const uint8_t[::1] uuid, uint64_t unit=0, uint64_t next_index=0,
+        uint64_t live_entries=0
     ):
         if uuid.shape[0] != 16:
             raise ValueError(f"a segment uuid has 16 bytes, got {uuid.shape[0]}")
@@ -212,7 +223,7 @@ cdef class Walk:
         self.state.exact = False
 
     def advance(self, uint64_t tail, uint64_t readable_units, bint verify=True):
-        """Pass every resolved frame and return why the walk stopped; ``tail`` is a tail word, loaded before."""
+        """Pass every resolved frame, return why the walk stopped; ``tail`` is a tail word, loaded before."""
         cdef Frame frame
         cdef int step = STEP_DATA
         self.set_limits(tail, readable_units)
@@ -223,11 +234,15 @@ cdef class Walk:
         self.stop = step
         return step
 
-    def collect(self, Frames frames, uint64_t tail, uint64_t readable_units, uint64_t first_index, uint64_t entries_max):
-        """Pass frames, add those with entries from ``first_index`` on to ``frames`` until it holds ``entries_max``.
+    def collect(
+        self, Frames frames not None, uint64_t tail, uint64_t readable_units, uint64_t first_index,
+        uint64_t entries_max
+    ):
+        """Pass frames, add those with entries from ``first_index`` on to ``frames`` until it holds
+        ``entries_max``.
 
-        Returns why the walk stopped: STOP_FULL once nothing more is wanted. Every frame passed is verified whole, and the
-        last is added whole: ``frames`` may end up with more than ``entries_max``.
+        Returns why the walk stopped: STOP_FULL once nothing more is wanted. Every frame passed is verified
+        whole, and the last is added whole: ``frames`` may end up with more than ``entries_max``.
         """
         cdef Frame frame
         cdef int step = STEP_DATA
@@ -254,7 +269,7 @@ cdef class Walk:
         cdef uint64_t mapped_units = (self.view.len - SEGMENT_HEADER_BYTES) // UNIT_BYTES
         if tail_units(tail) > mapped_units or readable_units > mapped_units:
             raise IndexError(
-                f"tail at unit {tail_units(tail)}, {readable_units} readable units, in a mapping of {mapped_units} units"
+                f"tail at unit {tail_units(tail)}, {readable_units} readable, in a map of {mapped_units}"
             )
         self.state.tail_units = tail_units(tail)
         self.state.tail_entries = tail_entries(tail)
@@ -264,7 +279,8 @@ cdef class Walk:
 
 
 cdef class Frames:
-    """The DATA frames of one segment that a read collected. ``base`` is the entry number of the segment's first entry.
+    """The DATA frames of one segment that a read collected. ``base`` is the entry number of the segment's
+    first entry.
 
     ``entries`` counts the entries taken. The mapping stays mapped as long as this object lives.
     """

@@ -1,0 +1,25 @@
+from typing import final
+
+from cometlog.kernel.mapping import Mapping
+from typing_extensions import Buffer
+
+@final
+class IndexWriter:
+    def __init__(
+        self,
+        mapping: Mapping,
+        uuid: Buffer,
+        interval: int,
+        directory_fd: int,
+        file_name: str,
+        mode: int = 0o600,
+    ) -> None: ...
+    @property
+    def covered_units(self) -> int: ...
+    @property
+    def covered_entries(self) -> int: ...
+    @property
+    def covered_live(self) -> int: ...
+    def write_checkpoint(self) -> int: ...
+    def sync(self) -> None: ...
+    def close(self) -> None: ...

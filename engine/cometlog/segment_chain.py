@@ -1,0 +1,136 @@
+"""The segments of a shard as a reader follows them: which are there, which comes next (PROTOCOL.md C).
+
+Thread safety: belongs to the one reader that owns it. Invariants: the active number is loaded before the
+directory is listed, so a segment that is missing from the list was either retired or not linked yet.
+"""
+
+from pathlib import Path
+
+from cometlog.control import Control
+from cometlog.errors import CorruptionError
+from cometlog.kernel import layout
+from cometlog.kernel.scan import STOP_SEAL
+from cometlog.segment import SegmentName, list_segments
+from cometlog.segment_reader import SegmentReader, Tail
+
+OPEN_SEGMENTS_MAX = 8
+TRIES_MAX = 5
+"""How often a listing is tried again when retention was faster."""
+
+
+class SegmentChain:
+    """Opens segments as they are needed; ``names`` is the last listing."""
+
+    def __init__(self, directory: Path, stream: str) -> None:
+        self.stream = stream
+        self.names: list[SegmentName] = []
+        self._directory = directory
+        self._open: dict[int, SegmentReader] = {}
+        self._control: Control | None = None
+
+    def refresh(self) -> list[SegmentName]:
+        """List the directory again and return the segments, lowest number first."""
+        self.names = list_segments(self._directory)
+        return self.names
+
+    def open(self, name: SegmentName) -> SegmentReader:
+        """Return the open segment; the one used longest ago is closed where too many are open."""
+        reader = self._open.pop(name.number, None)
+        if reader is None:
+            reader = SegmentReader(self._directory, name, self.stream)
+        self._open[name.number] = reader
+        if len(self._open) > OPEN_SEGMENTS_MAX:
+            self._open.pop(next(iter(self._open))).close()
+        return reader
+
+    def first(self) -> SegmentReader | None:
+        """Return the oldest segment, or None for a shard without any."""
+        for _ in range(TRIES_MAX):
+            names = self.refresh()
+            if not names:
+                return None
+            try:
+                return self.open(names[0])
+            except FileNotFoundError:
+                continue
+        raise self.lost(names[0].file_name)
+
+    def lost(self, what: str) -> CorruptionError:
+        """Return the error for a segment that must be there and is not."""
+        return CorruptionError(
+            "a listed segment cannot be found", file=str(self._directory / what), offset=0, stream=self.stream
+        )
+
+    def active_number(self) -> int | None:
+        """Return the active segment's number, or None where no live control says it."""
+        if self._control is None:
+            try:
+                control = Control(self._directory / "control", writable=False)
+            except FileNotFoundError:
+                return None
+            if control.stored_boot_identity != control.boot_identity():
+                control.close()
+                return None
+            self._control = control
+        return self._control.active
+
+    def following(self, segment: SegmentReader, walked: int) -> SegmentReader | None:
+        """Return the segment after a finished one of ``walked`` entries, or None if that one is active."""
+        for _ in range(TRIES_MAX):
+            active = self.active_number()
+            later = [name for name in self.refresh() if name.number > segment.number]
+            if not later:
+                if active is None or active <= segment.number:
+                    return None
+                continue
+            try:
+                following = self.open(later[0])
+            except FileNotFoundError:
+                continue
+            header = following.segment.header
+            if header.base < segment.base + walked:
+                raise CorruptionError(
+                    f"segment {header.number} starts at entry {header.base}, "
+                    f"the one before reaches {segment.base + walked}",
+                    file=str(following.path), offset=layout.SEGMENT_BASE, stream=self.stream,
+                )  # fmt: skip
+            if header.previous_uuid != segment.segment.header.uuid and segment.path.exists():
+                # Retention removes the oldest first, so what lies between a kept segment and a later one was
+                # not retired.
+                raise CorruptionError(
+                    f"segment {header.number} does not follow segment {segment.number}, which is still there",
+                    file=str(following.path), offset=layout.SEGMENT_PREVIOUS_UUID, stream=self.stream,
+                )  # fmt: skip
+            return following
+        raise self.lost(f"{segment.number + 1:010d}-*.seg")
+
+    def next_of(self, segment: SegmentReader, tail: Tail, stop: int, next_index: int) -> SegmentReader | None:
+        """Return the segment that goes on behind the last frame of this one, or None at the end for now."""
+        if tail.sealed or stop == STOP_SEAL:
+            return self.following(segment, next_index)
+        active = self.active_number()
+        if active is None:
+            later = any(name.number > segment.number for name in self.refresh())
+        else:
+            later = active > segment.number
+        if not later or segment.look() != tail:
+            return None
+        # A later segment exists, so this tail was sealed once. If the next base agrees, nothing is missing.
+        following = self.following(segment, tail.entries)
+        if following is not None and following.base != segment.base + tail.entries:
+            raise CorruptionError(
+                f"segment {following.number} starts at entry {following.base}, "
+                f"the one before is not sealed and ends at {segment.base + tail.entries}",
+                file=str(segment.path), offset=layout.SEGMENT_TAIL, stream=self.stream,
+            )  # fmt: skip
+        return following
+
+    def close(self) -> None:
+        """Close every file."""
+        for segment in self._open.values():
+            segment.close()
+        self._open.clear()
+        self.names.clear()
+        if self._control is not None:
+            self._control.close()
+            self._control = None
