@@ -97,6 +97,7 @@ def test_the_report_reads_verdicts_first_and_limits_last(tmp_path: Path) -> None
     html = (directory / "report.html").read_text()
     places = [html.index(f"<h2>{heading}</h2>") for heading in headings]
     assert places == sorted(places)
+    assert "28 of them by arithmetic on the guide's own numbers alone" in html
     assert html.index('class="strip"') < places[0]
 
 
