@@ -91,7 +91,9 @@ class Syncer:
     def _sync_to_tail(self) -> None:
         """Sync everything appended so far, other processes' entries included: they find it done."""
         mark = read_mark(self._mark_path)
-        names = [name for name in list_segments(self._directory) if mark is None or name.number >= mark.number]
+        names = [
+            name for name in list_segments(self._directory) if mark is None or name.number >= mark.number
+        ]
         active = self._control.active
         reached: Position | None = None
         segments = [self._open_segment(name) for name in names if name.number <= active]
@@ -118,7 +120,9 @@ class Syncer:
         """Repair until every word before the present tail is final; return where the walk stopped."""
         entries, units, _ = tail_parts(segment.tail())
         first_index = start.next_entry - segment.base if start is not None else 0
-        walk = scan.Walk(segment.mapping, segment.header.uuid, start.unit if start is not None else 0, first_index)
+        walk = scan.Walk(
+            segment.mapping, segment.header.uuid, start.unit if start is not None else 0, first_index
+        )
         wanted = segment.base + entries
         while walk.unit < units:
             stop = walk.advance(segment.tail(), segment.backed_units(), False)
@@ -157,7 +161,9 @@ class Syncer:
         sequence = before.sequence + 1 if before is not None else 1
         header = segment.header
         self._mark_file.write(
-            DurableMark(sequence, header.number, position.unit, position.next_entry, header.uuid, header.epoch)
+            DurableMark(
+                sequence, header.number, position.unit, position.next_entry, header.uuid, header.epoch
+            )
         )
 
     def close(self) -> None:

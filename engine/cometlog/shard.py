@@ -23,9 +23,9 @@ from cometlog.durable_mark import read_mark
 from cometlog.errors import NotALogError, ShardBusyError, WritePathConflictError
 from cometlog.file_system import check_file_system
 from cometlog.kernel import layout
-from cometlog.kernel.index_writer import IndexWriter
 from cometlog.kernel.fork_guard import ForkGuard, guard_descriptor, release_descriptor
 from cometlog.kernel.helper import ShardWatch
+from cometlog.kernel.index_writer import IndexWriter
 from cometlog.locks import ATTACH_BYTE, INDEX_BYTE, SLOT_BYTE_FIRST, ShardLocks
 from cometlog.names import StreamName
 from cometlog.repair import Repairer
@@ -42,6 +42,8 @@ from cometlog.segment import Segment, SegmentName, list_segments, tail_parts
 _ATTACH_LOOK_S = 0.002
 _CONFLICT_AFTER_S = 0.25
 _KEPT_SEGMENTS_MAX = 64
+_KEEPER_HEAD_START_S = 0.005
+_KEEPER_LOOK_S = 0.0001
 
 
 def make_directories(root: Path, directory: Path, mode: int) -> None:
@@ -102,7 +104,7 @@ class Shard:
             self._directory_fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             guard_descriptor(self._directory_fd)
             self.watch = ShardWatch(
-                helper_of_this_process(), self._directory_fd, guard=self.guard, populate=self._populate, prepare=True,
+                helper_of_this_process(), self._directory_fd, guard=self.guard, populate=self._populate,
                 checkpoint_interval_ns=storage.checkpoint_interval_ms * 1_000_000,
             )  # fmt: skip
             self.syncer = Syncer(
@@ -147,7 +149,10 @@ class Shard:
                 raise self._conflict("buffered")
             return False
         self.control = Control(path, writable=True)
-        if self.control.write_path is None or self.control.stored_boot_identity != self.control.boot_identity():
+        if (
+            self.control.write_path is None
+            or self.control.stored_boot_identity != self.control.boot_identity()
+        ):
             self.locks.unlock(ATTACH_BYTE)
             return False
         if self.control.write_path != self.write_path:
@@ -186,7 +191,9 @@ class Shard:
             if slot.state != layout.STATE_IDLE:
                 control.set_slot_idle(slot)
         mark = read_mark(self.directory / "durable")
-        control.reset_durable(mark.next_entry if mark is not None else 0, mark.number if mark is not None else 1)
+        control.reset_durable(
+            mark.next_entry if mark is not None else 0, mark.number if mark is not None else 1
+        )
         control.write_clean_record(None)
         control.clear_poison()
         control.write_path = self.write_path
@@ -194,10 +201,14 @@ class Shard:
 
     def _create_first_segment(self) -> int:
         length = file_length_for(self.capacity_units)
-        prepared = PreparedFile.make(self.directory, length, self.config.storage.file_mode, populate=self._populate)
+        prepared = PreparedFile.make(
+            self.directory, length, self.config.storage.file_mode, populate=self._populate
+        )
         segment = prepared.publish(new_header(1, 0, capacity_units=self.capacity_units))
         if segment is None:
-            raise ShardBusyError(f"{self.stream}: the first segment appeared while this process held the shard alone")
+            raise ShardBusyError(
+                f"{self.stream}: the first segment appeared while this process held the shard alone"
+            )
         os.fdatasync(segment.fd)
         sync_directory(self.directory)
         segment.close()
@@ -245,14 +256,12 @@ class Shard:
 
     def _bind(self, segment: Segment, populated_bytes: int = 0) -> None:
         self.segment = segment
-        index = self._new_index_writer(segment) if self._keeps_index() else None
-        self.watch.follow(segment.mapping, segment.fd, segment.header.capacity_units, index)
+        # One client keeps the index and grows the file for all; another takes over when it leaves.
+        self._keeper = self.locks.try_exclusive(INDEX_BYTE)
+        index = self._new_index_writer(segment) if self._keeper and self._index_in_background else None
+        self.watch.follow(segment.mapping, segment.fd, segment.header.capacity_units, index, self._keeper)
         if populated_bytes:
             self.watch.note_populated(populated_bytes)
-
-    def _keeps_index(self) -> bool:
-        """Return whether this client writes the shard's index: one does, and another takes over when it leaves."""
-        return self._index_in_background and self.locks.try_exclusive(INDEX_BYTE)
 
     def _new_index_writer(self, segment: Segment) -> IndexWriter:
         return IndexWriter(
@@ -301,7 +310,7 @@ class Shard:
         """Publish the segment after a sealed one, or find that somebody did (E)."""
         self.control.mark_rotating(self.rotation_slot, sealed.number)
         try:
-            if self.control.active > sealed.number:
+            if self._somebody_rotates(sealed):
                 return
             length = file_length_for(self.capacity_units)
             taken = self.watch.take_next(length)
@@ -320,6 +329,15 @@ class Shard:
                 self._replace(segment, prepared.backed_bytes if self._populate else 0)
         finally:
             self.control.mark_idle(self.rotation_slot)
+
+    def _somebody_rotates(self, sealed: Segment) -> bool:
+        """Return whether the shard is past a segment; the keeper, who has the next file ready, gets a moment to do it."""
+        until = time.monotonic() + (0 if self._keeper else _KEEPER_HEAD_START_S)
+        while self.control.active <= sealed.number:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(_KEEPER_LOOK_S)
+        return True
 
     def position(self) -> Position:
         """Return where the shard ends now."""

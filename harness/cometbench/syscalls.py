@@ -44,10 +44,11 @@ def count_syscalls(
     """
     require_strace()
     probe = _Probe(benchmark, profile, root, seed, search_path)
-    appends = min(_APPENDS_WITH_CALLS, profile.syscall_appends_max)
+    appends_max = min(benchmark.appends_max or profile.syscall_appends_max, profile.syscall_appends_max)
+    appends = min(_APPENDS_WITH_CALLS, appends_max // 10)
     calls = probe.appending_thread(appends)
     if calls.total() < _FREE_BELOW * appends:
-        appends = profile.syscall_appends_max
+        appends = appends_max
         calls = probe.appending_thread(appends)
     all_threads = probe.all_threads(appends)
     all_threads.subtract(probe.all_threads(_APPENDS_SMALL))
