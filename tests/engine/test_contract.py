@@ -1,5 +1,6 @@
 """The contract of ``write_paths/base.py``, over every path, segment size, checkpoint interval and batch shape."""
 
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -218,3 +219,38 @@ def test_opening_and_closing_without_appending_leaves_every_segment_as_it_was(ro
             client.writer(STREAM)
     after = {name: data for name, data in directory_state(root).items() if name.endswith((".seg", ".idx", "durable"))}
     assert after == before
+
+
+@pytest.mark.parametrize("write_path", ["sync", "async"])
+def test_name_of_a_new_segment_is_durable_before_an_append_into_it_returns(
+    root: Path, monkeypatch: pytest.MonkeyPatch, write_path: str
+) -> None:
+    """A segment that power loss takes out of its directory takes synced entries with it."""
+    synced: list[set[str]] = []
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        real(fd)
+        target = Path(os.readlink(f"/proc/self/fd/{fd}"))
+        if target == root / SHARD:
+            synced.append({path.name for path in target.glob("*.seg")})
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with cometlog.open(root, make_config(64 * KIB), write_path=write_path) as client:
+        for sequence in range(20):
+            client.append(STREAM, [payload(0, sequence, 20_000)])
+            assert {path.name for path in segment_files(root)} <= set().union(*synced)
+
+
+def test_marker_of_the_log_is_durable_before_open_returns(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        real(fd)
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    cometlog.open(root).close()
+    assert [path.startswith(str(root / "FORMAT")) for path in synced] == [True, False, False]
+    assert synced[1:] == [str(root), str(root.parent)]

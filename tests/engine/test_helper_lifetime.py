@@ -1,9 +1,14 @@
-"""The helper thread looks at memory that clients own: it must have let go of it before it goes, however it goes."""
+"""The helper thread: it lets go of what clients own before that goes, however it goes, and it does its work after an idle time."""
 
+import time
 from pathlib import Path
 
 import pytest
-from support import KIB, MIB, PATHS, Worker, owner_and_sequence, read_all
+
+import cometlog
+from support import (
+    KIB, MIB, PATHS, STREAM, Worker, make_config, owner_and_sequence, payload, read_all, segment_files, wait_until,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("write_path", PATHS)
@@ -37,3 +42,22 @@ def test_segment_prepared_under_another_size_is_not_mistaken_for_this_one(
     entries = read_all(root)
     assert [entry.number for entry in entries] == list(range(count))
     assert [owner_and_sequence(entry.data) for entry in entries] == [(0, number) for number in range(count)]
+
+
+@pytest.mark.parametrize("write_path", PATHS)
+def test_index_follows_appends_that_come_after_an_idle_time(root: Path, write_path: str) -> None:
+    """After 100 ms without an append the helper sleeps; whatever comes then still reaches the index while the client is open."""
+    config = make_config(checkpoint_interval_ms=20, indexing={"boundary_interval_entries": 10})
+
+    def live_entries_in_index() -> int:
+        index = segment_files(root)[0].with_suffix(".idx")
+        return int.from_bytes(index.read_bytes()[44:48], "little") if index.exists() else 0
+
+    with cometlog.open(root, config, write_path=write_path) as client:
+        writer = client.writer(STREAM)
+        for turn in range(3):
+            for sequence in range(20):
+                writer.append(payload(turn, sequence))
+            covered = 20 * (turn + 1)
+            wait_until(lambda: live_entries_in_index() == covered, "the index to follow", 10)  # noqa: B023
+            time.sleep(0.25)  # the idle time that this is about

@@ -148,7 +148,7 @@ cdef class ShardWatch:
     """
 
     def __cinit__(self, Helper helper not None, int directory_fd, *, ForkGuard guard=None, bint populate,
-                  uint64_t checkpoint_interval_ns):
+                  uint64_t checkpoint_interval_ns, int file_mode):
         self.watch = <Watch *>calloc(1, sizeof(Watch))
         if self.watch == NULL:
             raise MemoryError(f"a watch takes {sizeof(Watch)} bytes")
@@ -157,6 +157,7 @@ cdef class ShardWatch:
         self.guard = guard
         self.watch.directory_fd = directory_fd
         self.watch.next_fd = -1
+        self.watch.file_mode = file_mode
         self.watch.populate = populate
         self.watch.open_word = guard.word if guard is not None else NULL
         self.watch.checkpoint_interval_ns = checkpoint_interval_ns

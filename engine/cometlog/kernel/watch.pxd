@@ -13,6 +13,7 @@ cdef struct Watch:
     uint64_t *open_word           # guard word of the appender; NULL where there is none
     int fd
     int directory_fd
+    int file_mode
     bint populate
     bint keeper                   # this process grows the file and prepares the next for all
     bint failed                   # the last growth failed; only a writer tries again

@@ -106,7 +106,7 @@ cdef int prepare_step(Watch *watch, uint64_t wanted) noexcept nogil:
         file_counter += 1
         snprintf(watch.next_name, sizeof(watch.next_name), b"next.tmp.%d.%llu", getpid(), file_counter)
         watch.next_fd = openat(
-            watch.directory_fd, watch.next_name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600
+            watch.directory_fd, watch.next_name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, watch.file_mode
         )
         if watch.next_fd < 0:
             return errno

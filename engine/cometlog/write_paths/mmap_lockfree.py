@@ -11,6 +11,7 @@ from cometlog.config import Config
 from cometlog.errors import ClosedError
 from cometlog.kernel.appender import UNBACKED, Appender
 from cometlog.names import StreamName
+from cometlog.rotation import batch_bytes_max_for
 from cometlog.shard import Shard
 
 # Waiting for the helper costs no system call, and a step of it takes 0.1 ms. One that takes longer lacks a CPU, which spinning only
@@ -34,6 +35,7 @@ class MmapPath:
             str(stream), self.shard.guard,
             resolve=self._resolve, compress=Compressor(config.compression).compress,
             compress_from_bytes=config.compression.threshold_bytes,
+            batch_bytes_max=batch_bytes_max_for(config.storage.segment_size_bytes),
         )  # fmt: skip
         self._connect()
 
