@@ -83,6 +83,8 @@ class Shard:
         self._populate = populate
         self._kept: dict[int, Segment] = {}
         self._slots: list[int] = []
+        self._synced_index: IndexWriter | None = None
+        self._indexed_number = 0
 
     @property
     def capacity_units(self) -> int:
@@ -269,17 +271,20 @@ class Shard:
             SegmentName(segment.number, segment.base).index_name, self.config.storage.file_mode,
         )  # fmt: skip
 
-    def persist_index(self) -> None:
+    def persist_index(self, units_before: int) -> None:
         """Bring the index of the active segment up to its tail and sync it; the caller holds the append lock.
 
-        Another process may have written the file since, so each call goes on from what the file says.
+        ``units_before`` is the tail before the caller's append: an index that covers less was continued by another process since,
+        and is taken up anew from what the file says.
         """
-        index = self._new_index_writer(self.segment)
-        try:
-            index.write_checkpoint()
-            index.sync()
-        finally:
-            index.close()
+        index = self._synced_index
+        if index is None or self._indexed_number != self.segment.number or index.covered_units != units_before:
+            if index is not None:
+                index.close()
+            index = self._synced_index = self._new_index_writer(self.segment)
+            self._indexed_number = self.segment.number
+        index.write_checkpoint()
+        index.sync()
 
     def follow_active(self) -> Segment:
         """Bind the active segment if it is another one than before, and return it; a sealed one is rotated first."""
@@ -376,7 +381,7 @@ class Shard:
                 for index in self._slots:
                     self.locks.unlock(SLOT_BYTE_FIRST + index)
                 if (self._exclusive or self.locks.try_exclusive(ATTACH_BYTE)) and not self.control.poisoned:
-                    self.syncer.sync(self.position_alone())
+                    self.syncer.leave(self.position_alone())
                     tail = self.segment.tail()
                     self.control.write_clean_record(
                         CleanRecord(self.segment.number, tail, self.segment.header.uuid)
@@ -397,6 +402,8 @@ class Shard:
 
         The fork handler closed the guarded descriptors, and their numbers may be the child's own by now.
         """
+        if self._synced_index is not None:
+            self._synced_index.close()
         for segment in [self.segment, *self._kept.values()]:
             segment.close()
         self._kept = {}
