@@ -97,7 +97,9 @@ class Client:
         if word != "cometlog" or not version.isdecimal():
             raise NotALogError(f"{marker} says {text[:40]!r}, not {line!r}")
         if int(version) > layout.FORMAT_VERSION:
-            raise NewerFormatError(f"{marker} says format {version}; this engine reads up to {layout.FORMAT_VERSION}")
+            raise NewerFormatError(
+                f"{marker} says format {version}; this engine reads up to {layout.FORMAT_VERSION}"
+            )
 
     def _check_open(self) -> None:
         if self._closed:
@@ -118,7 +120,9 @@ class Client:
     def _write_path(self, stream: str) -> WritePath:
         self._check_open()
         if self.read_only:
-            raise ReadOnlyError(f"the client of {self.path} was opened read-only; it cannot append to {stream!r}")
+            raise ReadOnlyError(
+                f"the client of {self.path} was opened read-only; it cannot append to {stream!r}"
+            )
         name = parse_stream(stream)
         if os.getpid() != self._pid:
             # A thread of the parent may have held the lock when it forked.
@@ -214,7 +218,8 @@ class Client:
             self._closed = True
             self._extend.clear()
             errors = []
-            for resource in [*self._writers.values(), *self._readers.values()]:
+            resources: list[WritePath | ShardReader] = [*self._writers.values(), *self._readers.values()]
+            for resource in resources:
                 try:
                     resource.close()
                 except (CometlogError, OSError) as error:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import made_up
 import pytest
+
+import made_up
 from cometbench.goals import GOALS, GoalResult, evaluate_goals
 from cometbench.model import Measurement, Run, Sample
 

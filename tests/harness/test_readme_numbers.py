@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import made_up
 import pytest
 from click.testing import CliRunner, Result
+
+import made_up
 from cometbench import cli
 from cometbench.evaluate import evaluate_claims
 from cometbench.readme_numbers import BEGIN, END, MarkersError, replace_block, update_readme

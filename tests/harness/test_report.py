@@ -9,9 +9,11 @@ from io import StringIO
 from pathlib import Path
 from xml.etree import ElementTree
 
-import made_up
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
+
+import made_up
 from cometbench import cli
 from cometbench.console import print_run
 from cometbench.evaluate import evaluate_claims
@@ -20,7 +22,6 @@ from cometbench.model import Run
 from cometbench.plots import figures
 from cometbench.report import write_report
 from cometbench.store import MACHINE_FILE, RUN_FILE, ResultsError, to_json_bytes, write_atomically
-from rich.console import Console
 
 VOID = frozenset({"meta", "br", "hr", "img", "input", "link"})
 ROOT = Path(__file__).parents[2]

@@ -180,12 +180,12 @@ cdef class Appender:
         cdef uint64_t deadline = monotonic_clock_ns() + timeout_ns
         cdef uint64_t seen = load_acquire(self.backed)
         cdef uint64_t now
-        cdef int turn
+        cdef int _turn
         cdef Mapping pinned = self.segment
         pinned.exports += 1
         with nogil:
             while seen < units:
-                for turn in range(64):
+                for _turn in range(64):
                     spin_pause()
                 now = load_acquire(self.backed)
                 if now != seen:
