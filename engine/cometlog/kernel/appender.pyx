@@ -25,6 +25,9 @@ from cometlog.kernel.layout cimport *
 from cometlog.kernel.mapping cimport Mapping
 from cometlog.kernel.waiting cimport wake_waiters
 
+cdef extern from "invariant.h" nogil:
+    void invariant(bint condition)
+
 cdef extern from "clock.h" nogil:
     uint64_t wall_clock_ns()
     uint64_t monotonic_clock_ns()
@@ -243,6 +246,7 @@ cdef class Appender:
             # acq_rel: orders the BUSY store before the claim for whoever reads the new tail (PROTOCOL D1, D3).
             if compare_and_swap_acq_rel(self.tail, tail, tail + (entries << TAIL_ENTRIES_SHIFT) + units):
                 break
+        invariant(needed <= self.capacity and needed <= load_acquire(self.backed))
         if not compare_and_swap_acq_rel(
             <uint64_t *>(self.frames + tail_units(tail) * UNIT_BYTES), 0,
             make_word(tail_entries(tail), KIND_CLAIMED, units),
@@ -263,6 +267,8 @@ cdef class Appender:
         cdef uint64_t unit = tail_units(claimed)
         cdef uint8_t *frame = self.frames + unit * UNIT_BYTES
         cdef uint64_t trailer[4]
+        invariant(unit + units <= self.capacity and (meta & META_ENTRIES_MASK) != 0)
+        invariant(load_acquire(<uint64_t *>(self.slot + SLOT_STATE)) & STATE_MASK == STATE_MARKED)
         trailer[0] = unit
         trailer[1] = make_word(tail_entries(claimed), KIND_DATA, units)
         trailer[2] = timestamp
