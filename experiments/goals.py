@@ -20,7 +20,7 @@ _WRITER = Benchmark(
     workload="json_line",
     durability="survives_process_crash",
     rounds="other",
-    config={"write_path": "mmap", "preset": "default", "via": "writer", "rest_ms": 20},
+    config={"write_path": "mmap", "preset": "default", "via": "writer", "rest_ms": 30},
 )
 _SYSCALLS = dataclasses.replace(
     _WRITER,

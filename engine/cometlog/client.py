@@ -4,11 +4,10 @@ Thread safety: any thread may use a client; its tables are guarded by ``_lock``,
 Invariants: a stream has at most one write path object per client and process; names are validated before a path is built.
 """
 
-import io
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +23,7 @@ from cometlog.errors import (
     ReadOnlyError,
 )
 from cometlog.kernel import layout
+from cometlog.kernel.dispatch import Dispatch
 from cometlog.names import compile_pattern, parse_stream
 from cometlog.read_batch import Entry, ReadBatch
 from cometlog.reader import ShardReader
@@ -52,7 +52,7 @@ def open(  # noqa: A001 - the name that DESIGN and every example use
     return Client(path, config, write_path=write_path, read_only=read_only)
 
 
-class Client:
+class Client(Dispatch):
     """A log directory as one process sees it. Use it as a context manager, or call ``close``."""
 
     def __init__(
@@ -74,7 +74,6 @@ class Client:
         self.write_path = None if read_only else name
         self._lock = threading.RLock()
         self._writers: dict[str, WritePath] = {}
-        self._extend: dict[str, Any] = {}
         self._readers: dict[str, ShardReader] = {}
         self._closed = False
         self._pid = os.getpid()
@@ -89,7 +88,7 @@ class Client:
             raise NotALogError(f"{self.path} is not a directory")
         line = f"cometlog {layout.FORMAT_VERSION}\n"
         try:
-            with io.open(open_checked(marker, os.O_RDONLY), "rb") as file:
+            with os.fdopen(open_checked(marker, os.O_RDONLY), "rb") as file:
                 text = file.read(_MARKER_BYTES_MAX).decode("ascii", "replace")
         except FileNotFoundError:
             if self.read_only:
@@ -110,7 +109,7 @@ class Client:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(temporary, flags, self.config.storage.file_mode)
         try:
-            with io.open(fd, "w", encoding="ascii") as file:
+            with os.fdopen(fd, "w", encoding="ascii") as file:
                 file.write(line)
                 file.flush()
                 os.fsync(fd)
@@ -125,14 +124,6 @@ class Client:
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError(f"the client of {self.path} is closed")
-
-    def append(self, stream: str, entries: Iterable[bytes]) -> range:
-        """Append a batch to a stream and return its entry numbers; a batch is visible as a whole or not at all."""
-        try:
-            extend = self._extend[stream]
-        except (KeyError, TypeError):  # TypeError: no string, which the check of the name says
-            extend = self.writer(stream).extend
-        return extend(entries)  # type: ignore[no-any-return]
 
     def writer(self, stream: str) -> Writer:
         """Return the hot handle of a stream; attaches to its shard on first use."""
@@ -155,7 +146,7 @@ class Client:
             if path is None:
                 path = WRITE_PATHS[self.write_path or ""](self.path, name, self.config)
                 self._writers[stream] = path
-                self._extend[stream] = path.writer.extend
+                self.remember_writer(stream, path.writer)
             return path
 
     def _reader(self, stream: str) -> ShardReader:
@@ -237,7 +228,7 @@ class Client:
             if self._closed:
                 return
             self._closed = True
-            self._extend.clear()
+            self.forget_writers()
             errors = []
             resources: list[WritePath | ShardReader] = [*self._writers.values(), *self._readers.values()]
             for resource in resources:

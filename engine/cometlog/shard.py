@@ -86,6 +86,8 @@ class Shard:
         self._kept: dict[int, Segment] = {}
         self._pins: Counter[int] = Counter()
         self._slots: list[int] = []
+        self._synced_index: IndexWriter | None = None
+        self._indexed_number = 0
 
     @property
     def capacity_units(self) -> int:
@@ -301,17 +303,20 @@ class Shard:
             SegmentName(segment.number, segment.base).index_name, self.config.storage.file_mode,
         )  # fmt: skip
 
-    def persist_index(self) -> None:
+    def persist_index(self, units_before: int) -> None:
         """Bring the index of the active segment up to its tail and sync it; the caller holds the append lock.
 
-        Another process may have written the file since, so each call goes on from what the file says.
+        ``units_before`` is the tail before the caller's append: an index that covers less was continued by another process since,
+        and is taken up anew from what the file says.
         """
-        index = self._new_index_writer(self.segment)
-        try:
-            index.write_checkpoint()
-            index.sync()
-        finally:
-            index.close()
+        index = self._synced_index
+        if index is None or self._indexed_number != self.segment.number or index.covered_units != units_before:
+            if index is not None:
+                index.close()
+            index = self._synced_index = self._new_index_writer(self.segment)
+            self._indexed_number = self.segment.number
+        index.write_checkpoint()
+        index.sync()
 
     def _check_attached(self) -> None:
         if not self.attached:
@@ -420,7 +425,7 @@ class Shard:
                 for index in self._slots:
                     self.locks.unlock(SLOT_BYTE_FIRST + index)
                 if self._is_last_to_leave() and not self.control.poisoned:
-                    self.syncer.sync(self._position_alone())
+                    self.syncer.leave(self._position_alone())
                     tail = self.segment.tail()
                     self.control.write_clean_record(
                         CleanRecord(self.segment.number, tail, self.segment.header.uuid)
@@ -457,6 +462,8 @@ class Shard:
 
         The fork handler closed the guarded descriptors, and their numbers may be the child's own by now.
         """
+        if self._synced_index is not None:
+            self._synced_index.close()
         for segment in [self.segment, *self._kept.values()]:
             segment.close()
         self._kept = {}

@@ -68,17 +68,17 @@ class Benchmark:
         )
 
     def to_json(self) -> str:
-        """The specification as one JSON object."""
+        """Return the specification as one JSON object."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Benchmark:
-        """The specification `to_json` wrote."""
+        """Return the specification `to_json` wrote."""
         return cls(**json.loads(text))
 
 
 def load_subject(implementation: str) -> Any:
-    """The subject class behind `module:Class`. Raises SubjectError naming the path."""
+    """Import the subject class behind `module:Class`. Raises SubjectError naming the path."""
     module_name, _, attribute = implementation.partition(":")
     try:
         return getattr(importlib.import_module(module_name), attribute)

@@ -35,7 +35,7 @@ class Profile:
     worker_seconds_max: float
 
     def rounds(self, benchmark: Benchmark) -> int:
-        """Rounds in which `benchmark` gets a worker."""
+        """Return the rounds in which `benchmark` gets a worker."""
         return self.rounds_main if benchmark.rounds == "main" else self.rounds_other
 
 
@@ -62,7 +62,7 @@ PROFILES: dict[str, Profile] = {
         values=3,
         value_seconds_min=0.010,
         value_bytes_max=32 * _MIB,
-        value_entries_max=250_000,
+        value_entries_max=500_000,
         latency_seconds=5.0,
         latency_samples_max=100_000,
         syscall_appends_max=1_000_000,
@@ -85,7 +85,7 @@ PROFILES: dict[str, Profile] = {
 
 
 def find_profile(name: str) -> Profile:
-    """The profile of that name. Raises UsageError naming the value and what exists."""
+    """Return the profile of that name. Raises UsageError naming the value and what exists."""
     if name not in PROFILES:
         raise unknown("profile", name, list(PROFILES))
     return PROFILES[name]

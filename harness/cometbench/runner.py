@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from time import monotonic
 
-import pyperf
+import pyperf  # type: ignore[import-untyped]
 
 from cometbench import workloads
 from cometbench.benchmark import Benchmark, code_hash
@@ -121,7 +121,7 @@ class Runner:
         ]
 
     def suite(self) -> pyperf.BenchmarkSuite | None:
-        """The raw runs as a pyperf suite, or None where nothing was measured."""
+        """Return the raw runs as a pyperf suite, or None where nothing was measured."""
         benchmarks = [pyperf.Benchmark(item.raw) for item in self.collected.values() if item.samples]
         return pyperf.BenchmarkSuite(benchmarks) if benchmarks else None
 
@@ -164,7 +164,8 @@ class Runner:
             self._progress.advance(done, len(self.collected), item.benchmark.name, None)
 
     def _calibrate(self, item: Collected, seconds_min: float) -> None:
-        options = ["--calibrate-loops", "--min-time", str(seconds_min), "-w", "0", "-n", "1"]
+        # Three values must be long enough: one that a stall made long must not end the doubling.
+        options = ["--calibrate-loops", "--min-time", str(seconds_min), "-w", "0", "-n", "3"]
         run = self._worker(item, options)
         item.loops = self._clamp(item.benchmark, int(run.get_metadata()["calibrate_loops"]))
         item.raw.append(_public(run))

@@ -106,7 +106,7 @@ class _Session:
         self.failures: list[str] = []
 
     def measure(self) -> None:
-        """Rounds first, then latency, then system calls."""
+        """Run the rounds first, then latency, then system calls."""
         self._runner.run()
         self.keep_rounds()
         self._pass("latency", [b for e in self._experiments for b in e.latency], self._latency)

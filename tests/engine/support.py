@@ -26,6 +26,8 @@ SHARED_PATHS = ("sync", "async", "mmap")
 KIB = 1024
 MIB = 1024 * KIB
 WAIT_S = 60.0
+BATCH_OWNERS = 1000
+"""Added to a worker's number in the large batches that it appends between its singles."""
 
 
 def make_config(segment_size_bytes: int = 64 * MIB, checkpoint_interval_ms: int = 100, **groups: Any) -> Config:

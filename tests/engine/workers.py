@@ -5,11 +5,15 @@ import json
 import os
 import random
 import sys
+import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import cometlog
-from support import KIB, STREAM, make_config, payload
+from cometlog.control import Control
+from cometlog.kernel import layout
+from support import BATCH_OWNERS, KIB, SHARD, STREAM, make_config, payload
 
 
 def say(thing: Any) -> None:
@@ -97,6 +101,113 @@ def append_as_user(root: str, user: int) -> None:
         say({"os_error": None, "text": repr(error)})
     else:
         say({"os_error": None, "text": "appended"})
+
+
+def append_singles(root: str, owner: int, count: int, batch_every: int, batch_entries: int) -> None:
+    """Append ``count`` singles; with ``batch_every`` a large batch after so many of them, else a pause half-way."""
+    client = open_log(root)
+    writer = client.writer(STREAM)
+    large = [payload(owner + BATCH_OWNERS, position, 2000) for position in range(batch_entries)]
+    say("ready")
+    hear()
+    numbers = []
+    for sequence in range(count):
+        numbers.append(writer.append(payload(owner, sequence, 117)))
+        if batch_every and sequence % batch_every == batch_every - 1:
+            writer.extend(large)
+        elif not batch_every and sequence == count // 2 - 1:
+            say("half")
+            hear()
+    client.close()
+    assert numbers == sorted(numbers)
+    say("done")
+
+
+def append_until_told(root: str, owner: int, threads: int = 1, seed: int = 0, segment_size_bytes: int = 1 << 26) -> None:
+    """Append singles and pairs in some threads until told to stop, then say what was acknowledged: [number, thread, sequence]."""
+    client = open_log(root, segment_size_bytes=segment_size_bytes)
+    writer = client.writer(STREAM)
+    stop = threading.Event()
+    acknowledged: list[tuple[int, int, int]] = []
+
+    def append(thread: int) -> None:
+        rng = random.Random(seed + thread)
+        sequence = 0
+        whose = owner * 10 + thread
+        while not stop.is_set():
+            if sequence % 20 == 0:
+                time.sleep(0.001)  # keeps the number of entries to check in hand
+            if rng.random() < 0.9:
+                acknowledged.append((writer.append(payload(whose, sequence, rng.choice([16, 117, 6000]))), whose, sequence))
+                sequence += 1
+            else:
+                for number in writer.extend([payload(whose, sequence), payload(whose, sequence + 1)]):
+                    acknowledged.append((number, whose, sequence))
+                    sequence += 1
+
+    bodies = [threading.Thread(target=append, args=(thread,)) for thread in range(threads)]
+    say("ready")
+    hear()
+    for body in bodies:
+        body.start()
+    hear()
+    stop.set()
+    for body in bodies:
+        body.join()
+    client.close()
+    say(acknowledged)
+
+
+def fork_in_the_middle(root: str, owner: int, children: int, end: str) -> None:
+    """Fork while a thread appends; parent and children append on, and the children leave by ``end``: close, exit or _exit."""
+    client = open_log(root, segment_size_bytes=1 << 20)
+    writer = client.writer(STREAM)
+    stop = threading.Event()
+    mine: list[tuple[int, int, int]] = []
+
+    def append(whose: int, into: list[tuple[int, int, int]], limit: int | None = None) -> None:
+        sequence = 0
+        while not stop.is_set() and (limit is None or sequence < limit):
+            into.append((writer.append(payload(whose, sequence, 500)), whose, sequence))
+            sequence += 1
+
+    thread = threading.Thread(target=append, args=(owner, mine))
+    thread.start()
+    pids = []
+    for child in range(children):
+        while len(mine) < 200 * (child + 1):
+            time.sleep(0.0005)
+        pid = os.fork()
+        if pid == 0:
+            theirs: list[tuple[int, int, int]] = []
+            append(owner + 1 + child, theirs, 3000)
+            say({"acknowledged": theirs, "slot": slot_of_this_process(root)})
+            if end == "close":
+                client.close()
+            os._exit(0)
+        pids.append(pid)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    stop.set()
+    thread.join()
+    say({"acknowledged": mine, "slot": slot_of_this_process(root), "codes": codes})
+    client.close()
+
+
+def slot_of_this_process(root: str) -> list[int]:
+    """Slots of the tests' shard whose owner says this pid."""
+    control = Control(Path(root) / SHARD / "control", writable=False)
+    mine = [index for index in range(layout.SLOT_COUNT) if control.slot_owner_pid(index) == os.getpid()]
+    control.close()
+    return mine
+
+
+def leave_by_exit(root: str) -> None:
+    """Append and leave by os._exit, without closing anything."""
+    client = open_log(root)
+    for sequence in range(100):
+        client.append(STREAM, [payload(0, sequence)])
+    say("appended")
+    os._exit(7)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,9 @@ cdef extern from "<sys/mman.h>" nogil:
     int PROT_READ, PROT_WRITE, MAP_SHARED
     void *MAP_FAILED
 
+cdef extern from "invariant.h" nogil:
+    void invariant(bint condition)
+
 cdef extern from "growth.h" nogil:
     int allocate_range(int fd, uint64_t start, uint64_t stop)
     int write_zeros(int fd, uint64_t start, uint64_t stop)
@@ -69,6 +72,7 @@ cdef int grow_step(Watch *watch, uint64_t wanted) noexcept nogil:
         error = populate_range(watch.map, start // 4096 * 4096, stop)
         if error:
             return error
+    invariant(stop <= watch.length and stop > SEGMENT_HEADER_BYTES)
     watch.populated = stop
     raise_to_at_least(backed, (stop - SEGMENT_HEADER_BYTES) // UNIT_BYTES)
     return 0

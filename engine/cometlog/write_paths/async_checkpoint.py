@@ -17,9 +17,8 @@ class AsyncPath(FileLockPath):
 
     name = "async"
 
-    def _attach(self) -> None:
+    def _begin(self) -> None:
         self._segment_with_durable_name = -1
-        super()._attach()
         # What an earlier owner left unsynced lies below every durable position that this path will publish.
         self.shard.sync()
 

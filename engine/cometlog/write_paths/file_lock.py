@@ -10,6 +10,7 @@ from pathlib import Path
 from cometlog.compression import Compressor
 from cometlog.config import Config
 from cometlog.errors import BatchTooLargeError, ClosedError
+from cometlog.forked import attach_lock
 from cometlog.kernel import frame_writer, layout
 from cometlog.kernel.batch import as_bytes, as_list, encode_batch
 from cometlog.kernel.frame_writer import FrameWriter
@@ -44,17 +45,25 @@ class FileLockPath:
         self._closed = False
         self.stream = str(stream)
         self._attach()
+        self._pid = os.getpid()
 
     def _attach(self) -> None:
         root, stream, config = self._arguments
-        self._pid = os.getpid()
-        self._frames = FrameWriter()
-        self.shard = Shard(
+        shard = Shard(
             root, stream, config, self.name,
             exclusive=self.exclusive, populate=False, index_in_background=self.index_in_background,
         )  # fmt: skip
-        self.shard.attach()
-        self._bind()
+        shard.attach()
+        self.shard = shard
+        self._frames = FrameWriter()
+        try:
+            self._begin()
+        except BaseException:
+            shard.detach()
+            raise
+
+    def _begin(self) -> None:
+        """Do what a path needs between attaching and its first append."""
 
     def _bind(self) -> None:
         segment = self.shard.follow_active()
@@ -108,8 +117,20 @@ class FileLockPath:
         if self._closed:
             raise ClosedError(f"the writer of {self.stream} is closed")
         if os.getpid() != self._pid:
+            self._attach_in_child()
+
+    def _attach_in_child(self) -> None:
+        """Attach anew after a fork: the child owns nothing that it inherited (A3)."""
+        with attach_lock():
+            if os.getpid() == self._pid:
+                return
             inherited = self.shard
-            self._attach()
+            try:
+                self._attach()
+            except BaseException:
+                self.shard = inherited
+                raise
+            self._pid = os.getpid()
             inherited.abandon()
 
     def _put(self, items: list[bytes], data_bytes: int, encoded: tuple[bytes, int] | None) -> None:

@@ -6,6 +6,7 @@ be written; then readers walk, and the next append brings it up to date.
 
 from contextlib import suppress
 
+from cometlog.segment import tail_parts
 from cometlog.write_paths.async_checkpoint import AsyncPath
 
 
@@ -16,7 +17,8 @@ class SyncPath(AsyncPath):
     index_in_background = False
 
     def _commit(self) -> int:
+        units_before = tail_parts(self.shard.segment.tail())[1]
         first = super()._commit()
         with suppress(OSError):  # the entry is durable and visible; a derived file that met a full disk fails no append
-            self.shard.persist_index()
+            self.shard.persist_index(units_before)
         return first

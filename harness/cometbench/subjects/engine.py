@@ -2,8 +2,8 @@
 
 Config keys: `write_path` (mmap, buffered, sync, async), `preset` (a constructor of cometlog.Config,
 "default"), `via` ("writer" or "client"), `segment_size_bytes`, and `rest_ms`: an untimed pause before each
-value, in which the engine's helper thread can populate pages ahead, as it does for a writer that is not always
-busy.
+value, in which the engine's helper thread can populate pages ahead, as it does for a writer that is not
+always busy.
 """
 
 from __future__ import annotations
