@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cometlog.config import Config
+from cometlog.config import Config, RetentionConfig
 from cometlog.errors import (
     ClosedError,
     CometlogError,
@@ -61,6 +61,10 @@ class Client(Dispatch):
         name = "mmap" if write_path is None else write_path
         if name not in WRITE_PATHS:
             raise ConfigurationError(f"write_path is one of {', '.join(WRITE_PATHS)}, got {write_path!r}")
+        if config is not None and config.retention != RetentionConfig():
+            raise ConfigurationError(
+                f"this version applies no retention; leave config.retention at its defaults, got {config.retention}"
+            )
         if read_only and write_path is not None:
             raise ConfigurationError(f"read_only and write_path={write_path!r} exclude each other")
         if not read_only and sys.platform != "linux":
