@@ -13,7 +13,7 @@ from cometlog.errors import CorruptionError
 from cometlog.index import START, SegmentIndex, load_index
 from cometlog.kernel import layout
 from cometlog.kernel.boundary import find_boundaries
-from cometlog.kernel.scan import STOP_CORRUPT, STOP_WINDOW, WRONG_TEXTS, Frames, Walk
+from cometlog.kernel.scan import STOP_BLOCKED, STOP_CORRUPT, STOP_WINDOW, WRONG_TEXTS, Frames, Walk
 from cometlog.segment import Segment, SegmentName, byte_offset, tail_parts
 
 WINDOW_UNITS = (1 << 18) // layout.UNIT_BYTES
@@ -87,11 +87,10 @@ class SegmentReader:
         """
         begin = self._nearest(first_index, tail)
         found = self._collect_from(begin, first_index, entries_max, tail)
-        if found.stop == STOP_CORRUPT and found.unit == begin[0] > 0:
-            # Either this frame is damaged or the boundary was no place to start: only a walk from the start
-            # tells.
+        if self._is_doubtful(begin, found):
+            # Either this frame is damaged or the boundary was no frame: only a walk from the start tells.
             again = self._collect_from(START[:2], first_index, entries_max, tail)
-            if again.stop != STOP_CORRUPT or again.unit > found.unit:
+            if again.stop != found.stop or again.unit > found.unit:
                 self._index = SegmentIndex()
                 found = again
         if found.stop == STOP_CORRUPT:
@@ -102,6 +101,12 @@ class SegmentReader:
         else:
             self._resume = (found.unit, found.next_index)
         return found
+
+    def _is_doubtful(self, begin: tuple[int, int], found: Collected) -> bool:
+        if found.unit != begin[0] or begin[0] == 0:
+            return False
+        at_boundary = self._index is not None and self._index.has_boundary_at(begin[0])
+        return found.stop == STOP_CORRUPT or (found.stop == STOP_BLOCKED and at_boundary)
 
     def _collect_from(
         self, begin: tuple[int, int], first_index: int, entries_max: int, tail: Tail
