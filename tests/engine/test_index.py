@@ -11,7 +11,6 @@ from cometlog.kernel.index_writer import IndexWriter
 from cometlog.reader import ShardReader
 from cometlog.reference import SegmentImage, make_tail
 from cometlog.segment import Segment, SegmentName
-
 from shards import STREAM, entries_of, filled, segment, segment_path, set_tail, write_segments
 
 INTERVAL_ENTRIES = 10
@@ -102,7 +101,14 @@ def test_lookup_by_time_survives_clocks_that_disagree(tmp_path: Path) -> None:
     write_segments(tmp_path, image)
     write_index(tmp_path, image, interval=1)
     index = load_index(index_path(tmp_path, image), image.uuid, tail_of(image))
-    assert [index.at_or_before_time(timestamp_ns).entry for timestamp_ns in (10, 11, 50, 51, 61, 71)] == [0, 0, 0, 2, 3, 4]
+    assert [index.at_or_before_time(timestamp_ns).entry for timestamp_ns in (10, 11, 50, 51, 61, 71)] == [
+        0,
+        0,
+        0,
+        2,
+        3,
+        4,
+    ]
 
 
 def test_a_growing_segment_gives_the_same_file_as_one_pass(tmp_path: Path, image: SegmentImage) -> None:
@@ -112,7 +118,9 @@ def test_a_growing_segment_gives_the_same_file_as_one_pass(tmp_path: Path, image
     path = segment_path(tmp_path, image)
     entries = units = 0
     for batch in range(BATCHES):
-        frame_units = int.from_bytes(image.frames[units * 8 : units * 8 + 4], "little") & layout.WORD_UNITS_MASK
+        frame_units = (
+            int.from_bytes(image.frames[units * 8 : units * 8 + 4], "little") & layout.WORD_UNITS_MASK
+        )
         entries, units = entries + batch % 3 + 1, units + frame_units
         set_tail(path, entries, units)
         if batch % 7 == 0:
@@ -157,8 +165,12 @@ def test_a_writer_that_cannot_write_says_so(tmp_path: Path, image: SegmentImage)
     os.close(directory_fd)
 
 
-@pytest.mark.parametrize("raw", [None, b"", b"COMETIDX", bytes(64), b"x" * 5000], ids=["none", "0", "8", "zeros", "noise"])
-def test_a_missing_or_short_file_changes_no_answer(tmp_path: Path, image: SegmentImage, raw: bytes | None) -> None:
+@pytest.mark.parametrize(
+    "raw", [None, b"", b"COMETIDX", bytes(64), b"x" * 5000], ids=["none", "0", "8", "zeros", "noise"]
+)
+def test_a_missing_or_short_file_changes_no_answer(
+    tmp_path: Path, image: SegmentImage, raw: bytes | None
+) -> None:
     if raw is not None:
         index_path(tmp_path, image).write_bytes(raw)
     assert answers(tmp_path, image) == true_answers(image)

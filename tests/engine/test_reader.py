@@ -20,7 +20,6 @@ from cometlog.kernel.mapping import Mapping
 from cometlog.reader import ShardReader, VerifyReport
 from cometlog.reference import SegmentImage
 from cometlog.segment import byte_offset
-
 from shards import STREAM, chain, entries_of, filled, flip, segment, segment_path, set_tail, write_segments
 
 
@@ -41,7 +40,9 @@ def test_a_missing_and_an_empty_directory_are_a_stream_without_entries(tmp_path:
         assert (reader.entry_count(), reader.first_entry(), reader.next_entry()) == (0, 0, 0)
         assert list(reader.read(0, 10)) == list(reader.scan()) == list(reader.recent(3)) == []
         assert reader.verify() == VerifyReport(STREAM, 0, 0, 0, None)
-        with pytest.raises(EntryNotFoundError, match="entry 5 of .*first kept entry is 0, the next to come 0"):
+        with pytest.raises(
+            EntryNotFoundError, match="entry 5 of .*first kept entry is 0, the next to come 0"
+        ):
             reader.read(5)
 
 
@@ -50,7 +51,12 @@ def test_entries_come_back_with_number_time_and_bytes_across_segments(tmp_path: 
     reader = reader_of(tmp_path)
     truth = all_entries(images)
     batch = reader.read(0, 1000)
-    assert batch.payloads() == [entry.data for entry in batch] == [bytes(view) for view in batch.memoryviews()] == truth
+    assert (
+        batch.payloads()
+        == [entry.data for entry in batch]
+        == [bytes(view) for view in batch.memoryviews()]
+        == truth
+    )
     assert batch.numbers == list(range(len(truth))) and batch.next_entry == len(truth)
     assert batch[0] == (STREAM, 0, 1_000, truth[0])
     assert batch[-1].timestamp_ns == 1_029
@@ -112,7 +118,9 @@ def test_a_start_outside_what_is_kept_names_value_and_limits(tmp_path: Path) -> 
     assert reader.first_entry() == 7
     assert len(reader.read(14, 1)) == 0
     for start in (6, 15, 2**63):
-        with pytest.raises(EntryNotFoundError, match=f"entry {start} of .*kept entry is 7, the next to come 14"):
+        with pytest.raises(
+            EntryNotFoundError, match=f"entry {start} of .*kept entry is 7, the next to come 14"
+        ):
             reader.read(start)
     for start, count in ((-1, 1), (1, -1)):
         with pytest.raises(EntryNotFoundError, match="at least 0"):
@@ -358,7 +366,7 @@ def test_every_bit_of_the_tail_flipped_is_found_or_harmless(tmp_path: Path, bit:
             assert error.file.startswith(str(tmp_path))
 
 
-@pytest.mark.parametrize("offset", range(0, layout.SEGMENT_CHECKSUM + 4))
+@pytest.mark.parametrize("offset", range(layout.SEGMENT_CHECKSUM + 4))
 def test_every_byte_of_the_header_flipped_is_found(tmp_path: Path, offset: int) -> None:
     image = filled(1, 0, 2)
     write_segments(tmp_path, image)
@@ -379,7 +387,9 @@ def test_entries_before_and_behind_a_damaged_frame_can_be_read(tmp_path: Path) -
     reader = reader_of(tmp_path)
     assert reader.read(0, 99).payloads() == truth[:99]
     assert reader.read(102, 200).payloads() == truth[102:]
-    with pytest.raises(CorruptionError, match=rf"checksum does not match \(stream {STREAM}, entry 99, ") as caught:
+    with pytest.raises(
+        CorruptionError, match=rf"checksum does not match \(stream {STREAM}, entry 99, "
+    ) as caught:
         reader.read(0, 100)
     assert caught.value.offset == byte_offset(damaged.unit)
 
@@ -393,7 +403,9 @@ def test_a_tail_beyond_the_end_of_the_file_is_corruption(tmp_path: Path) -> None
     for length in (layout.SEGMENT_HEADER_BYTES, byte_offset(image.units) - 8):
         os.truncate(path, length)
         for asked in (reader, reader_of(tmp_path)):
-            with pytest.raises(CorruptionError, match="tail is at unit .* the file ends after unit") as caught:
+            with pytest.raises(
+                CorruptionError, match="tail is at unit .* the file ends after unit"
+            ) as caught:
                 asked.read(0, 1000)
             assert (caught.value.file, caught.value.offset) == (str(path), layout.SEGMENT_TAIL)
 

@@ -71,7 +71,9 @@ def reference_payloads(batches: list[reference.Batch]) -> list[bytes] | None:
         try:
             if batch.codec != layout.CODEC_NONE:
                 payload = inflate(memoryview(payload), batch.codec)
-            plain = reference.Batch(batch.unit, batch.first_index, batch.entries, 0, layout.CODEC_NONE, payload)
+            plain = reference.Batch(
+                batch.unit, batch.first_index, batch.entries, 0, layout.CODEC_NONE, payload
+            )
             entries += decode_batch(plain)
         except ValueError:
             return None
@@ -98,7 +100,9 @@ def assert_same(raw: bytes, image: SegmentImage) -> End:
     actual = kernel_walk(raw, image.uuid, image.capacity_units)
     numbers = [batch.first_index + place for batch in expected.batches for place in range(batch.entries)]
     assert actual.numbers == numbers
-    assert actual.timestamps == [batch.timestamp_ns for batch in expected.batches for _ in range(batch.entries)]
+    assert actual.timestamps == [
+        batch.timestamp_ns for batch in expected.batches for _ in range(batch.entries)
+    ]
     assert (actual.end, actual.unit, actual.next_index) == (expected.end, expected.unit, expected.next_index)
     assert actual.payloads == reference_payloads(expected.batches)
     return expected.end
@@ -193,7 +197,9 @@ def test_damaged_compressed_payloads_are_refused(stored: bytes) -> None:
 
 def test_a_stated_size_beyond_the_limit_is_refused_before_allocation() -> None:
     frame_header = b"\x28\xb5\x2f\xfd\xe0" + (layout.MAX_BATCH_BYTES + 1).to_bytes(8, "little")
-    with pytest.raises(ValueError, match=f"states {layout.MAX_BATCH_BYTES + 1} bytes, at most {layout.MAX_BATCH_BYTES}"):
+    with pytest.raises(
+        ValueError, match=f"states {layout.MAX_BATCH_BYTES + 1} bytes, at most {layout.MAX_BATCH_BYTES}"
+    ):
         inflate(memoryview(frame_header + bytes(8)), layout.CODEC_ZSTD)
 
 
