@@ -374,12 +374,19 @@ class Shard:
         entries, units, _ = tail_parts(self.segment.tail())
         return Position(self.segment.number, units, self.segment.base + entries)
 
-    def _release(self) -> None:
+    def abandon(self) -> None:
+        """Drop what a forked child inherited: maps and segment descriptors, but no lock, no slot and no byte of the shard.
+
+        The fork handler closed the guarded descriptors, and their numbers may be the child's own by now.
+        """
         for segment in [self.segment, *self._kept.values()]:
             segment.close()
         self._kept = {}
         self.syncer.close()
         self.control.close()
+
+    def _release(self) -> None:
+        self.abandon()
         if release_descriptor(self._directory_fd):
             os.close(self._directory_fd)
         self.locks.close()

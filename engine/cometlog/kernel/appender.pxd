@@ -15,9 +15,6 @@ cpdef enum:
     FENCED = 5        # others gave this range up
 
 
-cdef void copy_items(list items, uint8_t *offsets, uint8_t *data) noexcept
-
-
 cdef class Appender:
     cdef ForkGuard guard
     cdef Mapping control

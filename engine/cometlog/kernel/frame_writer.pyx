@@ -15,8 +15,8 @@ from libc.string cimport memcpy, memset
 import os
 
 from cometlog.errors import BatchTooLargeError
-from cometlog.kernel.appender cimport copy_items
 from cometlog.kernel.atomics cimport load_acquire, store_release
+from cometlog.kernel.batch cimport copy_items
 from cometlog.kernel.checksum cimport CRC32C_START, crc32c_finish, crc32c_initialise, crc32c_update
 from cometlog.kernel.layout cimport *
 from cometlog.kernel.mapping cimport Mapping

@@ -1,6 +1,6 @@
 from typing import final
 
-from cometlog.kernel.boundary import IndexWriter
+from cometlog.kernel.index_writer import IndexWriter
 from cometlog.kernel.fork_guard import ForkGuard
 from cometlog.kernel.mapping import Mapping
 

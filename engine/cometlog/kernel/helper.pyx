@@ -1,39 +1,34 @@
-"""The helper thread: grows and populates segments ahead of their writers, prepares the next, keeps the index.
+"""The helper thread and the shards in its care.
 
 Thread safety: the thread holds no GIL. ``mutex`` guards the list and every Watch; the thread holds it for one look at each shard,
 at most one step of growth per shard, so a caller waits for one step. ``open_word`` is shared with the appender: the helper only
 turns OPEN into HELPER_ASLEEP, by CAS, and the appender's owner turns it back.
-
-Invariants: ``backed`` is raised only after the bytes below it are allocated and populated; nothing here shrinks a file. A helper that
-died or lags costs time, never correctness: whoever needs the bytes first does the same steps.
 """
 
-from libc.errno cimport errno
-from libc.stdint cimport uint8_t, uint64_t
-from libc.stdio cimport snprintf
+from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport strlen
 
 import os
 
 from cometlog.kernel.atomics cimport (
-    compare_and_swap_acq_rel, compare_and_swap_seq_cst, load_acquire, raise_to_at_least,
+    compare_and_swap_acq_rel, compare_and_swap_seq_cst, load_acquire,
 )
 from cometlog.kernel.index_writer cimport IndexWriter
 from cometlog.kernel.fork_guard cimport GUARD_HELPER_ASLEEP, GUARD_OPEN, ForkGuard
 from cometlog.kernel.layout cimport (
-    SEGMENT_BACKED, SEGMENT_HEADER_BYTES, SEGMENT_TAIL, UNIT_BYTES, tail_sealed, tail_units,
+    SEGMENT_BACKED, SEGMENT_HEADER_BYTES, SEGMENT_TAIL, UNIT_BYTES, tail_units,
 )
 from cometlog.kernel.mapping cimport Mapping, adopt_mapping, surrender_mapping
+from cometlog.kernel.watch cimport (
+    Watch, drop_prepared, grow_step, tend_checkpoint, tend_growth, tend_next, tend_retired,
+)
 
 cdef extern from "<pthread.h>" nogil:
     """
-    #include <fcntl.h>
     #include <pthread.h>
     #include <stdint.h>
-    #include <sys/mman.h>
     #include <time.h>
-    #include <unistd.h>
 
     static inline void initialise_condition(pthread_cond_t *condition)
     {
@@ -57,141 +52,13 @@ cdef extern from "<pthread.h>" nogil:
     void initialise_condition(pthread_cond_t *condition)
     void wait_until(pthread_cond_t *condition, pthread_mutex_t *mutex, uint64_t deadline_ns)
 
-cdef extern from "<unistd.h>" nogil:
-    int close(int fd)
-    int unlinkat(int directory, const char *path, int flags)
-
-cdef extern from "<fcntl.h>" nogil:
-    int openat(int directory, const char *path, int flags, int mode)
-    int O_RDWR, O_CREAT, O_EXCL, O_CLOEXEC, O_NOFOLLOW
-
-cdef extern from "<sys/mman.h>" nogil:
-    void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
-    int munmap(void *address, size_t length)
-    int PROT_READ, PROT_WRITE, MAP_SHARED
-    void *MAP_FAILED
-
 cdef extern from "clock.h" nogil:
     uint64_t monotonic_clock_ns()
 
-cdef extern from "growth.h" nogil:
-    int allocate_range(int fd, uint64_t start, uint64_t stop)
-    int populate_range(uint8_t *map, uint64_t start, uint64_t stop)
-
 cdef enum:
-    STEP_BYTES = 1024 * 1024            # one step of growth; what an idle shard costs on disk
-    LEAD_BYTES_MIN = 512 * 1024
-    LEAD_BYTES_MAX = 32 * 1024 * 1024
-    LEAD_ROUNDS = 8                     # appends of this many rounds at the present rate are kept ready
     ROUND_NS = 250_000                  # between two looks while somebody appends
     IDLE_ROUNDS_MAX = 400               # after 100 ms without an append the thread sleeps until one comes
     SLEEP_NS_MAX = 3_600_000_000_000
-
-
-cdef uint64_t rounded_up(uint64_t length, uint64_t limit) noexcept nogil:
-    cdef uint64_t rounded = (length + STEP_BYTES - 1) // STEP_BYTES * STEP_BYTES
-    return min(rounded, limit)
-
-
-cdef int grow_step(Watch *watch, uint64_t wanted) noexcept nogil:
-    """Make one more step of the file usable, towards ``wanted`` bytes; 0 or errno."""
-    cdef uint64_t *backed = <uint64_t *>(watch.map + SEGMENT_BACKED)
-    cdef uint64_t backed_bytes = SEGMENT_HEADER_BYTES + load_acquire(backed) * UNIT_BYTES
-    cdef uint64_t start = watch.populated
-    cdef uint64_t stop = rounded_up(min(wanted, start + STEP_BYTES), watch.length)
-    cdef int error
-    if stop > backed_bytes:
-        # From `backed` on, so that a file another process left short has no hole below what is raised here.
-        error = allocate_range(watch.fd, backed_bytes, stop)
-        if error:
-            return error
-        start = min(start, backed_bytes)
-    if watch.populate:
-        error = populate_range(watch.map, start // 4096 * 4096, stop)
-        if error:
-            return error
-    watch.populated = stop
-    raise_to_at_least(backed, (stop - SEGMENT_HEADER_BYTES) // UNIT_BYTES)
-    return 0
-
-
-cdef bint tend_growth(Watch *watch) noexcept nogil:
-    """Keep ``lead`` bytes ready ahead of the tail; True while there is a reason to look again soon."""
-    cdef uint64_t tail = load_acquire(<uint64_t *>(watch.map + SEGMENT_TAIL))
-    cdef uint64_t units = tail_units(tail)
-    cdef uint64_t moved = (units - watch.last_units) * UNIT_BYTES
-    cdef uint64_t position = SEGMENT_HEADER_BYTES + units * UNIT_BYTES
-    cdef uint64_t wanted
-    watch.last_units = units
-    if moved:
-        watch.failed = False
-        watch.lead = min(max(moved * LEAD_ROUNDS, watch.lead - watch.lead // 16), <uint64_t>LEAD_BYTES_MAX)
-    wanted = min(position + max(watch.lead, <uint64_t>LEAD_BYTES_MIN), watch.length)
-    if wanted > watch.populated and not tail_sealed(tail) and not watch.failed:
-        watch.failed = grow_step(watch, wanted) != 0
-        return True
-    return moved != 0
-
-
-cdef int prepare_step(Helper helper, Watch *watch, uint64_t wanted) noexcept nogil:
-    """Create the file of the next segment, or make one more step of it usable; 0 or errno."""
-    cdef uint64_t stop
-    cdef void *address
-    cdef int error
-    if watch.next_fd < 0:
-        helper.file_counter += 1
-        snprintf(watch.next_name, sizeof(watch.next_name), b"next.tmp.%llu.%llu",
-                 <unsigned long long>helper.process, <unsigned long long>helper.file_counter)
-        watch.next_fd = openat(
-            watch.directory_fd, watch.next_name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600
-        )
-        if watch.next_fd < 0:
-            return errno
-        watch.next_backed = 0
-    stop = rounded_up(min(wanted, watch.next_backed + STEP_BYTES), watch.length)
-    error = allocate_range(watch.next_fd, watch.next_backed, stop)
-    if error:
-        return error
-    if watch.next_map == NULL:
-        address = mmap(NULL, watch.length, PROT_READ | PROT_WRITE, MAP_SHARED, watch.next_fd, 0)
-        if address == MAP_FAILED:
-            return errno
-        watch.next_map = <uint8_t *>address
-    if watch.populate:
-        error = populate_range(watch.next_map, watch.next_backed // 4096 * 4096, stop)
-        if error:
-            return error
-    watch.next_backed = stop
-    return 0
-
-
-cdef bint tend_next(Helper helper, Watch *watch) noexcept nogil:
-    """Have the next segment ready by the time this one is three quarters full; True while there is more to do."""
-    cdef uint64_t wanted = min(max(watch.lead, <uint64_t>STEP_BYTES), watch.length)
-    if not watch.prepare or watch.failed or watch.last_units * 4 < watch.capacity * 3:
-        return False
-    if watch.next_backed >= wanted:
-        return False
-    watch.failed = prepare_step(helper, watch, wanted) != 0
-    return not watch.failed
-
-
-cdef void tend_checkpoint(Watch *watch, uint64_t now_ns) noexcept nogil:
-    if watch.index != NULL and now_ns >= watch.checkpoint_due_ns:
-        (<IndexWriter>watch.index).checkpoint()
-        watch.checkpoint_due_ns = now_ns + watch.checkpoint_interval_ns
-
-
-cdef bint tend_retired(Watch *watch) noexcept nogil:
-    """Finish the index of the segment before and unmap it; True if there was one."""
-    cdef bint found = watch.retired_map != NULL or watch.retired_index != NULL
-    if watch.retired_index != NULL:
-        (<IndexWriter>watch.retired_index).checkpoint()
-        watch.retired_index = NULL
-    if watch.retired_map != NULL:
-        munmap(watch.retired_map, watch.retired_length)
-        watch.retired_map = NULL
-    return found
 
 
 cdef class Helper:
@@ -200,7 +67,6 @@ cdef class Helper:
     def __cinit__(self):
         pthread_mutex_init(&self.mutex, NULL)
         initialise_condition(&self.woken)
-        self.process = os.getpid()
 
     def run(self):
         """Look after the shards until ``stop``. Releases the GIL for the whole of its life."""
@@ -241,7 +107,7 @@ cdef class Helper:
             more = tend_retired(watch) or more
             if watch.map != NULL:
                 more = tend_growth(watch) or more
-                more = tend_next(self, watch) or more
+                more = tend_next(watch) or more
                 tend_checkpoint(watch, now_ns)
             watch = watch.following
         return more
@@ -375,15 +241,6 @@ cdef class ShardWatch:
         pthread_mutex_unlock(&self.helper.mutex)
         return result
 
-    cdef void drop_prepared(self) noexcept nogil:
-        if self.watch.next_map != NULL:
-            munmap(self.watch.next_map, self.watch.length)
-            self.watch.next_map = NULL
-        if self.watch.next_fd >= 0:
-            close(self.watch.next_fd)
-            unlinkat(self.watch.directory_fd, self.watch.next_name, 0)
-            self.watch.next_fd = -1
-
     def close(self):
         """Finish the index, take the shard out of the thread's care, remove what was prepared. Closing twice is harmless."""
         cdef Watch **link
@@ -396,7 +253,7 @@ cdef class ShardWatch:
             link = &link[0].following
         if link[0] != NULL:
             link[0] = self.watch.following
-        self.drop_prepared()
+        drop_prepared(self.watch)
         tend_retired(self.watch)
         if self.watch.index != NULL:
             (<IndexWriter>self.watch.index).checkpoint()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from cometlog.compression import Compressor
 from cometlog.config import Config
-from cometlog.errors import BatchTooLargeError, ClosedError, EntryTypeError
+from cometlog.errors import BatchTooLargeError, ClosedError
 from cometlog.kernel import frame_writer, layout
-from cometlog.kernel.appender import encode_batch
+from cometlog.kernel.batch import as_bytes, encode_batch
 from cometlog.kernel.frame_writer import FrameWriter
 from cometlog.names import StreamName
 from cometlog.shard import Shard
@@ -22,11 +22,7 @@ def checked_items(entries: Iterable[bytes]) -> list[bytes]:
     items = list(entries)
     for position, entry in enumerate(items):
         if type(entry) is not bytes:
-            if not isinstance(entry, bytes | bytearray | memoryview):
-                raise EntryTypeError(
-                    f"entry {position} of the batch is {type(entry).__name__}; entries are bytes"
-                )
-            items[position] = bytes(entry)
+            items[position] = as_bytes(entry, position)
     if len(items) > layout.MAX_BATCH_ENTRIES:
         raise BatchTooLargeError(f"a batch has at most {layout.MAX_BATCH_ENTRIES} entries, got {len(items)}")
     return items
@@ -43,7 +39,6 @@ class FileLockPath:
         self._arguments = (root, stream, config)
         self._compress_from_bytes = config.compression.threshold_bytes
         self._compress = Compressor(config.compression).compress
-        self._frames = FrameWriter()
         self._closed = False
         self.stream = str(stream)
         self._attach()
@@ -51,6 +46,7 @@ class FileLockPath:
     def _attach(self) -> None:
         root, stream, config = self._arguments
         self._pid = os.getpid()
+        self._frames = FrameWriter()
         self.shard = Shard(
             root, stream, config, self.name,
             exclusive=self.exclusive, populate=False, index_in_background=self.index_in_background,
@@ -106,7 +102,9 @@ class FileLockPath:
         if self._closed:
             raise ClosedError(f"the writer of {self.stream} is closed")
         if os.getpid() != self._pid:
+            inherited = self.shard
             self._attach()
+            inherited.abandon()
 
     def _put(self, items: list[bytes], data_bytes: int, encoded: tuple[bytes, int] | None) -> None:
         """Write the frame behind the tail, making room first where there is none."""

@@ -74,12 +74,14 @@ class MmapPath:
     def _attach_in_child(self) -> None:
         """Attach anew after a fork: the child owns nothing that it inherited (A3)."""
         root, stream, config = self._arguments
+        inherited = self.shard
         self.shard = Shard(
-            root, stream, config, "mmap", exclusive=False, populate=True, guard=self.shard.guard
+            root, stream, config, "mmap", exclusive=False, populate=True, guard=inherited.guard
         )
         self.shard.attach()
         self._pid = os.getpid()
         self._connect()
+        inherited.abandon()
 
     def sync(self) -> None:
         """Make everything appended to the shard so far durable."""

@@ -1,0 +1,55 @@
+"""A batch as FORMAT.md lays it out: one entry's bytes, or Arrow offsets and the bytes of several."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from libc.stdint cimport int32_t, uint8_t
+from libc.string cimport memcpy
+
+from cometlog.errors import BatchTooLargeError, EntryTypeError
+from cometlog.kernel.layout cimport MAX_BATCH_BYTES
+
+
+cdef void copy_items(list items, uint8_t *offsets, uint8_t *data) noexcept:
+    """Write Arrow offsets and then the bytes of every item; the caller knows that they are bytes and fit."""
+    cdef Py_ssize_t count = PyList_GET_SIZE(items)
+    cdef Py_ssize_t position
+    cdef Py_ssize_t length
+    cdef int32_t offset = 0
+    cdef int32_t *slots = <int32_t *>offsets
+    cdef void *item
+    for position in range(count):
+        if position + PREFETCH_DISTANCE < count:
+            prefetch_object(<void *>PyList_GET_ITEM(items, position + PREFETCH_DISTANCE))
+        item = <void *>PyList_GET_ITEM(items, position)
+        length = PyBytes_GET_SIZE(<object>item)
+        slots[position] = offset
+        memcpy(data + offset, PyBytes_AS_STRING(<object>item), length)
+        offset += <int32_t>length
+    slots[count] = offset
+
+
+cpdef bytes encode_batch(list items):
+    """Return the batch of FORMAT.md for a list of bytes: the bytes of one entry, or offsets and bytes of several."""
+    cdef Py_ssize_t count = PyList_GET_SIZE(items)
+    cdef size_t data_bytes = 0
+    cdef bytearray batch
+    cdef uint8_t *start
+    for item in items:
+        if not PyBytes_CheckExact(item):
+            raise EntryTypeError(f"an entry is bytes, got {type(item).__name__}")
+        data_bytes += PyBytes_GET_SIZE(item)
+    if count == 1:
+        return items[0]
+    if data_bytes > MAX_BATCH_BYTES:
+        raise BatchTooLargeError(f"a batch has at most {MAX_BATCH_BYTES} bytes, got {data_bytes}")
+    batch = bytearray(4 * (count + 1) + data_bytes)
+    start = <uint8_t *>batch
+    copy_items(items, start, start + 4 * (count + 1))
+    return bytes(batch)
+
+
+cpdef bytes as_bytes(entry, Py_ssize_t position):
+    """Return a bytes-like entry as bytes; raises EntryTypeError naming its place in the batch."""
+    if isinstance(entry, (bytes, bytearray, memoryview)):
+        return bytes(entry)
+    raise EntryTypeError(f"entry {position} of the batch is {type(entry).__name__}; entries are bytes")

@@ -1,0 +1,78 @@
+/* cometbench._native: floors, the C loop, an empty call, and the comparison of what was read with what was appended. */
+#include "native.h"
+
+#include <string.h>
+
+static PyObject *empty_call(PyObject *self, PyObject *argument)
+{
+    (void)self;
+    (void)argument;
+    Py_RETURN_NONE;
+}
+
+/* Entry i of `entries` must equal pool[(start + i) % len(pool)]: benchmarks append a pool over and over. */
+static PyObject *first_mismatch(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *entries, *pool;
+    Py_ssize_t start;
+    if (!PyArg_ParseTuple(args, "O!O!n", &PyList_Type, &entries, &PyList_Type, &pool, &start))
+        return NULL;
+    Py_ssize_t pool_size = PyList_GET_SIZE(pool);
+    if (pool_size == 0 || start < 0) {
+        PyErr_SetString(PyExc_ValueError, "the pool must hold an entry and start must not be negative");
+        return NULL;
+    }
+    Py_ssize_t at = start % pool_size;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(entries); i++) {
+        PyObject *found = PyList_GET_ITEM(entries, i), *expected = PyList_GET_ITEM(pool, at);
+        if (!PyBytes_CheckExact(found) || !PyBytes_CheckExact(expected)) {
+            PyErr_SetString(PyExc_TypeError, "entries and pool must hold bytes objects only");
+            return NULL;
+        }
+        Py_ssize_t size = PyBytes_GET_SIZE(found);
+        if (size != PyBytes_GET_SIZE(expected) || memcmp(PyBytes_AS_STRING(found), PyBytes_AS_STRING(expected), (size_t)size))
+            return PyLong_FromSsize_t(i);
+        if (++at == pool_size)
+            at = 0;
+    }
+    return PyLong_FromLong(-1);
+}
+
+static PyMethodDef module_methods[] = {
+    {"empty_call", empty_call, METH_O, "Do nothing with one argument: the price of calling a C function."},
+    {"first_mismatch", first_mismatch, METH_VARARGS,
+     "Index of the first entry that differs from the pool read cyclically from `start`, or -1."},
+    {NULL, NULL, 0, NULL},
+};
+
+static int module_exec(PyObject *module)
+{
+    if (PyModule_AddFunctions(module, floor_methods) < 0)
+        return -1;
+    PyObject *type = PyType_FromModuleAndSpec(module, &copy_target_spec, NULL);
+    if (type == NULL)
+        return -1;
+    int added = PyModule_AddType(module, (PyTypeObject *)type);
+    Py_DECREF(type);
+    return added;
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "cometbench._native",
+    .m_doc = "Machine floors, the C loop and exact comparison; no measuring process needs more.",
+    .m_size = 0,
+    .m_methods = module_methods,
+    .m_slots = module_slots,
+};
+
+PyMODINIT_FUNC PyInit__native(void)
+{
+    return PyModuleDef_Init(&definition);
+}

@@ -1,0 +1,1 @@
+"""Everything that can be measured: one small file each, behind `contract.Subject`."""

@@ -1,0 +1,14 @@
+"""An experiment whose second benchmark interrupts the manager in its second round."""
+
+from cometbench.experiment import Experiment
+from faulty_experiments import raw
+
+EXPERIMENT = Experiment(
+    section="interrupted",
+    title="Interrupted",
+    question="What does Ctrl-C leave?",
+    method="A subject sends SIGINT to the manager.",
+    limitations="None.",
+    benchmarks=(raw("test.plain"), raw("test.interrupts", "InterruptsItsManager")),
+    finding=lambda run: [f"{len(run.measurements)} measurements kept"],
+)

@@ -1,0 +1,79 @@
+"""The experiments as data: every measurement a claim reads exists, and each says what it asks and how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cometbench.checkout import find_checkout
+from cometbench.errors import CheckoutNotFoundError, UsageError
+from cometbench.experiment import choose, load_experiments
+from cometbench.goals import GOALS
+from cometbench.registry import all_claims
+from cometbench.workloads import WORKLOADS
+
+EXPERIMENTS = load_experiments(find_checkout(Path(__file__).parent))
+NAMES = [b.name for e in EXPERIMENTS.values() for b in (*e.benchmarks, *e.latency, *e.syscalls)]
+
+
+def test_names_are_unique():
+    assert len(NAMES) == len(set(NAMES))
+
+
+def test_every_measurement_that_a_claim_or_goal_reads_exists():
+    read = {
+        name
+        for _, claim in all_claims()
+        for check in claim.check
+        for target in check.readings.values()
+        for name in ([target] if isinstance(target, str) else target)
+    }
+    read |= {name for goal in GOALS for name in (goal.first, goal.second) if name}
+    assert read
+    assert read <= set(NAMES)
+
+
+def test_section_q_has_every_batch_size_in_every_reading():
+    readings = [
+        "buffered.processes1",
+        "mmap.processes1",
+        "mmap.one_writer",
+        *(f"mmap.processes{n}" for n in (2, 4, 8)),
+    ]
+    expected = {f"Q.batch{batch}.{reading}" for batch in (1, 10, 100, 1000, 10_000) for reading in readings}
+    assert {benchmark.name for benchmark in EXPERIMENTS["Q"].benchmarks} == expected
+
+
+def test_the_control_is_the_same_benchmark_under_two_names():
+    first, second = (b for b in EXPERIMENTS["G"].benchmarks if b.experiment == "control")
+    assert first.to_json().replace(first.name, second.name) == second.to_json()
+
+
+@pytest.mark.parametrize("section", EXPERIMENTS)
+def test_an_experiment_says_question_method_limitations_and_known_payloads(section):
+    experiment = EXPERIMENTS[section]
+    assert experiment.question.endswith("?")
+    assert len(experiment.method) > 40
+    assert len(experiment.limitations) > 40
+    assert {benchmark.workload for benchmark in experiment.benchmarks} <= set(WORKLOADS)
+
+
+def test_floors_always_come_along():
+    assert [e.section for e in choose(EXPERIMENTS, ["goals"])] == ["floors", "goals"]
+    assert [e.section for e in choose(EXPERIMENTS, [])] == list(EXPERIMENTS)
+    with pytest.raises(UsageError, match="unknown section 'X'"):
+        choose(EXPERIMENTS, ["X"])
+
+
+def test_the_checkout_is_found_from_anywhere_inside_it(tmp_path):
+    here = Path(__file__).resolve().parents[2]
+    assert find_checkout(Path(__file__).resolve().parent) == here
+    assert find_checkout(tmp_path) == here  # by where this package lies
+
+
+def test_a_directory_outside_any_checkout_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "cometbench.checkout.__file__", str(tmp_path / "site-packages/cometbench/checkout.py")
+    )
+    with pytest.raises(CheckoutNotFoundError, match=str(tmp_path)):
+        find_checkout(tmp_path)

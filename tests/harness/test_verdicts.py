@@ -1,0 +1,259 @@
+"""Each verdict can be reached and each rule's edges lie where they should: made-up estimates only."""
+
+from __future__ import annotations
+
+import made_up
+import pytest
+from cometbench.evaluate import evaluate_claims, noise_floor
+from cometbench.model import ClaimResult, Measurement, Run, Sample, Verification
+from cometbench.stats import Estimate
+from cometbench.verdicts import (
+    judge_absolute,
+    judge_arithmetic,
+    judge_future,
+    judge_order,
+    judge_ratio,
+    judge_semantic,
+)
+
+QUIET = 0.01
+
+
+def _near(value: float, workers: int = 5, width: float = 0.02) -> Estimate:
+    return Estimate(value, value * (1 - width), value * (1 + width), workers)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "guide", "better", "noise", "verdict"),
+    [
+        (_near(15.0), 15.0, "higher", QUIET, "reproduced"),
+        (_near(8.0), 15.0, "higher", QUIET, "reproduced"),
+        (_near(29.0), 15.0, "higher", QUIET, "reproduced"),
+        (Estimate(8.0, 7.4, 9.0, 5), 15.0, "higher", QUIET, "direction only"),
+        (_near(5.0), 15.0, "higher", QUIET, "direction only"),
+        (_near(40.0), 15.0, "higher", QUIET, "exceeded"),
+        (Estimate(29.0, 28.0, 31.0, 5), 15.0, "higher", QUIET, "direction only"),
+        (_near(1.0), 15.0, "higher", QUIET, "not reproduced"),
+        (_near(0.5), 15.0, "higher", QUIET, "not reproduced"),
+        (Estimate(5.0, 0.8, 20.0, 5), 15.0, "higher", QUIET, "inconclusive"),
+        (_near(19.0), 19.0, "lower", QUIET, "reproduced"),
+        (_near(60.0), 19.0, "lower", QUIET, "direction only"),
+        (_near(4.0), 19.0, "lower", QUIET, "exceeded"),
+        (_near(0.07), 19.0, "lower", QUIET, "exceeded"),
+        (_near(1.25), 1.25, "higher", QUIET, "reproduced"),
+        (_near(1.25), 1.25, "higher", 0.2, "inconclusive"),
+        (_near(1.03, width=0.01), 1.25, "higher", QUIET, "inconclusive"),
+    ],
+)
+def test_ratio_rule(estimate: Estimate, guide: float, better: str, noise: float, verdict: str) -> None:
+    assert judge_ratio(estimate, guide, better, noise).verdict == verdict  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("workers", "verdict"),
+    [(1, "inconclusive"), (2, "direction only"), (4, "direction only"), (5, "reproduced")],
+)
+def test_fewer_than_five_rounds_give_at_best_direction_only(workers: int, verdict: str) -> None:
+    assert judge_ratio(_near(15.0, workers), 15.0, "higher", QUIET).verdict == verdict
+    assert judge_absolute(_near(15.0, workers), 15.0, "lower").verdict == verdict
+
+
+def test_four_rounds_against_the_direction_are_inconclusive_not_a_verdict() -> None:
+    assert judge_ratio(_near(0.5, 4), 15.0, "higher", QUIET).verdict == "inconclusive"
+    assert judge_ratio(_near(0.5, 4), 19.0, "lower", QUIET).verdict == "inconclusive"
+
+
+def test_without_a_control_no_ratio_is_reproduced_or_exceeded() -> None:
+    assert judge_ratio(_near(15.0), 15.0, "higher", None).verdict == "direction only"
+    assert judge_ratio(_near(90.0), 15.0, "higher", None).verdict == "direction only"
+
+
+@pytest.mark.parametrize(
+    ("estimate", "better", "verdict"),
+    [
+        (_near(1000.0), "lower", "reproduced"),
+        (_near(1900.0), "lower", "reproduced"),
+        (_near(510.0), "lower", "reproduced"),
+        (_near(100.0), "lower", "exceeded"),
+        (_near(3000.0), "lower", "not reproduced"),
+        (Estimate(1900.0, 1500.0, 2100.0, 5), "lower", "inconclusive"),
+        (_near(5000.0), "higher", "exceeded"),
+        (_near(100.0), "higher", "not reproduced"),
+        (Estimate(600.0, 400.0, 900.0, 5), "higher", "inconclusive"),
+    ],
+)
+def test_absolute_rule(estimate: Estimate, better: str, verdict: str) -> None:
+    assert judge_absolute(estimate, 1000.0, better).verdict == verdict  # type: ignore[arg-type]
+
+
+def test_semantic_rule_counts_violations() -> None:
+    assert judge_semantic(0, 200_000).verdict == "reproduced"
+    assert judge_semantic(1, 200_000) == ("not reproduced", "violations: 1 in 200,000 checked operations")
+    assert judge_semantic(0, 0).verdict == "inconclusive"
+    assert judge_semantic(200, 200_000, 0.001).verdict == "reproduced"
+    assert judge_semantic(201, 200_000, 0.001).verdict == "not reproduced"
+
+
+def test_future_rule_judges_what_this_engine_does() -> None:
+    assert judge_future(None, 1.25, "higher", QUIET).verdict == "not measured"
+    assert judge_future(_near(1.3), 1.25, "higher", QUIET).verdict == "reproduced"
+    assert judge_future(_near(1.3), None, "higher", QUIET).verdict == "exceeded"
+    assert judge_future(_near(0.9), None, "higher", QUIET).verdict == "not reproduced"
+    assert judge_future(_near(1.3, 3), None, "higher", QUIET).verdict == "inconclusive"
+
+
+def test_arithmetic_rule_names_both_numbers_and_what_rounding_allows() -> None:
+    judgement = judge_arithmetic(240, 7600 / 33, 225.4, 235.4, "7.6 ms / 33 µs")
+    assert judgement.verdict == "arithmetic error"
+    assert "230.3" in judgement.reason
+    assert "240" in judgement.reason
+    assert "225.4 to 235.4" in judgement.reason
+
+
+@pytest.mark.parametrize(
+    ("stated", "computed"),
+    [(19, 33 / 1.7), (4470, 7600 / 1.7), (15, 1.7 / 0.11), (594e3, 1 / 1.7e-6), (283e3, 10 / 35e-6), (0, 0)],
+)
+def test_arithmetic_rule_passes_what_is_only_rounded(stated: float, computed: float) -> None:
+    assert judge_arithmetic(stated, computed, computed, computed, "x").verdict == "reproduced"
+
+
+@pytest.mark.parametrize(("stated", "computed"), [(7.4, 5.7 / 0.78), (240, 7600 / 33), (3.6e6, 10 / 2.7e-6)])
+def test_arithmetic_rule_flags_what_rounding_of_the_result_does_not_explain(
+    stated: float, computed: float
+) -> None:
+    assert judge_arithmetic(stated, computed, computed, computed, "x").verdict == "arithmetic error"
+
+
+def test_order_rule() -> None:
+    assert judge_order(1, 2, "a").verdict == "reproduced"
+    assert judge_order(320, 100, "MB").verdict == "arithmetic error"
+
+
+def _claim(run: Run, claim_id: str) -> ClaimResult:
+    return next(claim for claim in evaluate_claims(run) if claim.id == claim_id)
+
+
+def test_every_contradiction_the_project_knows_is_flagged_without_any_measurement() -> None:
+    flagged = {c.id for c in evaluate_claims(made_up.run()) if c.verdict == "arithmetic error"}
+    assert flagged == {
+        "Q10.single_rate_sum",
+        "Q1000.single_order",
+        "Q10K.multi_order",
+        "C1.saved_against_slo",
+        "C10.batch_order",
+        "C10.against_batch_table",
+        "C100.slowdown_sum",
+        "G-r.gain_sum",
+        "G-s.syscalls_sum",
+        "P1.index_memory",
+        "M7.total_sum",
+    }
+
+
+def test_a_made_up_run_reaches_every_verdict() -> None:
+    run = made_up.run(
+        [
+            made_up.measurement("Q.batch1.buffered.processes1", 1700, subject="buffered"),
+            made_up.measurement("Q.batch1.mmap.processes1", 100),
+            made_up.measurement("Q.batch1000.buffered.processes1", 600_000, subject="buffered", batch=1000),
+            made_up.measurement("Q.batch1.mmap.one_writer", 33_000, workers=1),
+            made_up.measurement("Q.batch1.mmap.processes2", 90_000, processes=2),
+            *made_up.control(),
+        ]
+    )
+    verdicts = {c.id: c.verdict for c in evaluate_claims(run)}
+    assert verdicts["Q1.single.buffered"] == "reproduced"
+    assert verdicts["Q1.single.mmap"] == "exceeded"
+    assert verdicts["Q-r1.gain.buffered"] == "direction only"
+    assert verdicts["Q1.multi.processes2"] == "not reproduced"
+    assert verdicts["Q1.multi.one_writer"] == "inconclusive"
+    assert verdicts["Q1.multi.processes4"] == "not measured"
+    assert verdicts["G-r.gain_sum"] == "arithmetic error"
+    assert set(verdicts.values()) == {
+        "reproduced",
+        "exceeded",
+        "direction only",
+        "not reproduced",
+        "inconclusive",
+        "not measured",
+        "arithmetic error",
+    }
+
+
+def test_a_noisy_control_turns_a_small_effect_inconclusive() -> None:
+    quiet = [*made_up.control(), *_pair(1.4)]
+    noisy = [made_up.control()[0], _spread_control(), *_pair(1.4)]
+    assert noise_floor(made_up.run(quiet)) == 0.0
+    assert (noise_floor(made_up.run(noisy)) or 0.0) > 0.3
+    ratio = "Q-r1.gain.mmap"
+    assert _claim(made_up.run(quiet), ratio).verdict == "direction only"
+    assert _claim(made_up.run(noisy), ratio).verdict == "not reproduced"
+
+
+def _pair(gain: float) -> list[Measurement]:
+    single = made_up.measurement("Q.batch1.mmap.processes1", 100.0)
+    return [single, made_up.measurement("Q.batch1000.mmap.processes1", 1000 * 100.0 / gain, batch=1000)]
+
+
+def _spread_control() -> Measurement:
+    base = made_up.control()[1]
+    values = [60.0, 150.0, 90.0, 140.0, 70.0]
+    return base.model_copy(
+        update={"samples": [Sample(round=n, order=0, values=[v]) for n, v in enumerate(values)]}
+    )
+
+
+def test_rates_count_all_writers_and_latency_one() -> None:
+    run = made_up.run([made_up.measurement("Q.batch100.mmap.processes4", 5000.0, batch=100, processes=4)])
+    latency, rate = _claim(run, "Q100.multi.processes4"), _claim(run, "Q100.multi_rate.processes4")
+    assert latency.measured == pytest.approx(5000.0)
+    assert rate.measured == pytest.approx(4 * 100 / 5000e-9)
+
+
+def test_a_rate_never_contradicts_its_time() -> None:
+    base = made_up.measurement("Q.batch1.mmap.processes1", 1.0)
+    uneven = [Sample(round=n, order=0, values=[100.0, 1900.0]) for n in range(6)]
+    run = made_up.run([base.model_copy(update={"samples": uneven})])
+    assert _claim(run, "Q1.single.mmap").measured == pytest.approx(1000.0)
+    assert _claim(run, "Q1.single_rate.mmap").measured == pytest.approx(1e6)
+
+
+def test_an_absolute_result_carries_its_multiple_of_the_floor() -> None:
+    run = made_up.run([made_up.measurement("Q.batch1.buffered.processes1", 1800.0, subject="buffered")])
+    claim = _claim(run, "Q1.single.buffered")
+    assert claim.floor == "floor.write_128"
+    assert claim.floor_multiple == pytest.approx(2.0)
+
+
+def test_a_failed_measurement_is_not_measured_and_says_why() -> None:
+    broken = made_up.measurement("Q.batch1.mmap.processes1", 100.0).model_copy(
+        update={"failure": "verification failed: entry 17 lost", "samples": []}
+    )
+    claim = _claim(made_up.run([broken]), "Q1.single.mmap")
+    assert claim.verdict == "not measured"
+    assert "entry 17 lost" in claim.reason
+
+
+@pytest.mark.parametrize("found", [999, 1000, 1001])
+def test_a_log_that_lost_altered_or_doubled_an_entry_breaks_the_same_log_claim(found: int) -> None:
+    verification = Verification(
+        status="failed", entries_expected=1000, entries_found=found, detail="entry 17"
+    )
+    broken = made_up.measurement("Q.batch1.mmap.processes4", 400.0, processes=4).model_copy(
+        update={"verification": verification, "failure": "entry 17", "samples": []}
+    )
+    claim = _claim(made_up.run([broken]), "G-s.same_log.processes4")
+    assert claim.verdict == "not reproduced"
+    assert claim.measured == 1.0
+
+
+def test_syscalls_of_the_hot_path_are_judged_by_count() -> None:
+    free, busy = (
+        made_up.measurement(
+            "G.mmap.syscalls", count, experiment="G", metric="count_per_append", unit="syscalls"
+        ).model_copy(update={"extra": {"appends": 1_000_000.0}})
+        for count in (0.00002, 1.0)
+    )
+    assert _claim(made_up.run([free]), "G-s.syscalls.mmap").verdict == "reproduced"
+    assert _claim(made_up.run([busy]), "G-s.syscalls.mmap").verdict == "not reproduced"
