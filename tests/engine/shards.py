@@ -1,13 +1,16 @@
 """Shards put together from reference segments, for the tests of the reading side."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 from cometlog.kernel import layout
+from cometlog.kernel.index_writer import IndexWriter
 from cometlog.reference import SegmentImage, decode_batch, make_tail, u64, walk
-from cometlog.segment import SegmentName
+from cometlog.segment import Segment, SegmentName
 
 STREAM = "events:v1:shard:0000"
+INTERVAL_ENTRIES = 10
 
 
 def uuid_of(number: int) -> bytes:
@@ -67,3 +70,23 @@ def flip(path: Path, offset: int, bit: int = 0) -> None:
     raw = bytearray(path.read_bytes())
     raw[offset] ^= 1 << bit
     path.write_bytes(raw)
+
+
+def index_path(directory: Path, image: SegmentImage) -> Path:
+    return directory / SegmentName(image.number, image.base).index_name
+
+
+def write_index(directory: Path, image: SegmentImage, interval: int = INTERVAL_ENTRIES) -> int:
+    """Bring the index up to date as a new process would; returns the units covered."""
+    opened = Segment(segment_path(directory, image), writable=False)
+    directory_fd = os.open(directory, os.O_RDONLY)
+    try:
+        name = SegmentName(image.number, image.base).index_name
+        writer = IndexWriter(opened.mapping, opened.header.uuid, interval, directory_fd, name)
+        covered = writer.write_checkpoint()
+        writer.sync()
+        writer.close()
+        return covered
+    finally:
+        os.close(directory_fd)
+        opened.close()

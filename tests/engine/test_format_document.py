@@ -1,4 +1,4 @@
-"""FORMAT.md against the kernel: every name and value in its tables, and its worked example read by the real reader."""
+"""FORMAT.md against the kernel: every name and value in its tables; its worked example is read."""
 
 import re
 from itertools import pairwise
@@ -36,7 +36,8 @@ def test_fields_of_a_table_do_not_overlap(group: str) -> None:
         (offset, size, name) for name, (offset, size) in documented().items() if name.startswith(group + "_")
     )
     for (offset, size, name), (following, _, _) in pairwise(fields):
-        assert size and offset + size <= following, name
+        assert size, name
+        assert offset + size <= following, name
 
 
 def test_sizes_in_the_text_are_those_of_the_kernel() -> None:
@@ -64,7 +65,7 @@ def test_magics_in_the_document_are_those_of_the_kernel() -> None:
 
 
 def worked_example() -> bytes:
-    """The file that the hex dump shows."""
+    """Return the file that the hex dump shows."""
     dump = re.search(r"```hexdump\n(.*?)```", DOCUMENT, re.DOTALL)
     assert dump
     image = bytearray()

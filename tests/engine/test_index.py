@@ -1,4 +1,4 @@
-"""The sparse index is derived: missing, short, torn, foreign or damaged, it never changes what a reader answers."""
+"""The sparse index is derived: missing, short, torn, foreign or damaged, it changes no answer."""
 
 import os
 import struct
@@ -9,11 +9,21 @@ from cometlog.index import START, load_index
 from cometlog.kernel import checksum, layout
 from cometlog.kernel.index_writer import IndexWriter
 from cometlog.reader import ShardReader
-from cometlog.reference import SegmentImage, make_tail
+from cometlog.reference import SegmentImage, make_tail, walk
 from cometlog.segment import Segment, SegmentName
-from shards import STREAM, entries_of, filled, segment, segment_path, set_tail, write_segments
+from shards import (
+    INTERVAL_ENTRIES,
+    STREAM,
+    entries_of,
+    filled,
+    index_path,
+    segment,
+    segment_path,
+    set_tail,
+    write_index,
+    write_segments,
+)
 
-INTERVAL_ENTRIES = 10
 BATCHES = 150
 
 
@@ -24,34 +34,12 @@ def image(tmp_path: Path) -> SegmentImage:
     return image
 
 
-def index_path(directory: Path, image: SegmentImage) -> Path:
-    return directory / SegmentName(image.number, image.base).index_name
-
-
-def write_index(directory: Path, image: SegmentImage, interval: int = INTERVAL_ENTRIES) -> int:
-    """Bring the index up to date as a new process would; returns the units covered."""
-    opened = Segment(segment_path(directory, image), writable=False)
-    directory_fd = os.open(directory, os.O_RDONLY)
-    try:
-        name = SegmentName(image.number, image.base).index_name
-        writer = IndexWriter(opened.mapping, opened.header.uuid, interval, directory_fd, name)
-        covered = writer.write_checkpoint()
-        writer.sync()
-        writer.close()
-        return covered
-    finally:
-        os.close(directory_fd)
-        opened.close()
-
-
 def tail_of(image: SegmentImage) -> int:
     return make_tail(image.entries, image.units, image.sealed)
 
 
 def expected_boundaries(image: SegmentImage, interval: int) -> list[tuple[int, int]]:
     """Units and first entries of the boundaries, by the definition in FORMAT.md."""
-    from cometlog.reference import walk
-
     found: list[tuple[int, int]] = []
     for batch in walk(image.image()).batches:
         if not found or batch.first_index >= found[-1][1] + interval:
@@ -60,7 +48,7 @@ def expected_boundaries(image: SegmentImage, interval: int) -> list[tuple[int, i
 
 
 def answers(directory: Path, image: SegmentImage) -> tuple[int, list[bytes], list[bytes]]:
-    """What a new reader says: count, all entries by seeks in falling order, and the last ones."""
+    """Ask a new reader: the count, entries by seeks in falling order, and the last ones."""
     reader = ShardReader(directory, STREAM)
     try:
         seeks = [reader.read(number, 1).payloads()[0] for number in range(image.entries - 1, 0, -37)]

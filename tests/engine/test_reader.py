@@ -1,4 +1,4 @@
-"""Reading shards that the reference put together: numbers, gaps, retirement, words in flight, damage and hostile files."""
+"""Reading shards put together by the reference: numbers, gaps, words in flight, damage, hostile files."""
 
 import os
 import stat
@@ -20,11 +20,26 @@ from cometlog.kernel.mapping import Mapping
 from cometlog.reader import ShardReader, VerifyReport
 from cometlog.reference import SegmentImage
 from cometlog.segment import byte_offset
-from shards import STREAM, chain, entries_of, filled, flip, segment, segment_path, set_tail, write_segments
+from shards import (
+    STREAM,
+    chain,
+    entries_of,
+    filled,
+    flip,
+    segment,
+    segment_path,
+    set_tail,
+    write_index,
+    write_segments,
+)
 
 
 def reader_of(directory: Path, **options: object) -> ShardReader:
     return ShardReader(directory, STREAM, **options)  # type: ignore[arg-type]
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def all_entries(images: list[SegmentImage]) -> list[bytes]:
@@ -41,7 +56,7 @@ def test_a_missing_and_an_empty_directory_are_a_stream_without_entries(tmp_path:
         assert list(reader.read(0, 10)) == list(reader.scan()) == list(reader.recent(3)) == []
         assert reader.verify() == VerifyReport(STREAM, 0, 0, 0, None)
         with pytest.raises(
-            EntryNotFoundError, match="entry 5 of .*first kept entry is 0, the next to come 0"
+            EntryNotFoundError, match=r"entry 5 of .*first kept entry is 0, the next to come 0"
         ):
             reader.read(5)
 
@@ -57,7 +72,8 @@ def test_entries_come_back_with_number_time_and_bytes_across_segments(tmp_path: 
         == [bytes(view) for view in batch.memoryviews()]
         == truth
     )
-    assert batch.numbers == list(range(len(truth))) and batch.next_entry == len(truth)
+    assert batch.numbers == list(range(len(truth)))
+    assert batch.next_entry == len(truth)
     assert batch[0] == (STREAM, 0, 1_000, truth[0])
     assert batch[-1].timestamp_ns == 1_029
     assert (len(batch), reader.entry_count(), reader.next_entry(), reader.first_entry()) == (70, 70, 70, 0)
@@ -324,7 +340,7 @@ def test_a_live_stalled_writer_gives_what_there_is(tmp_path: Path) -> None:
 def test_a_repair_may_use_the_reader_that_asked_for_it(tmp_path: Path) -> None:
     in_flight(tmp_path, 0)
     seen = []
-    reader = reader_of(tmp_path, repair=lambda number, unit: seen.append(reader.next_entry()))
+    reader = reader_of(tmp_path, repair=lambda *_: seen.append(reader.next_entry()))
     assert reader.read().payloads() == [b"before"]
     assert seen == [3]
 
@@ -336,19 +352,18 @@ def test_every_byte_of_the_frames_flipped_is_found_or_harmless(tmp_path: Path) -
     image = filled(1, 0, 5)
     truth = entries_of(image)
     path = segment_path(tmp_path, image)
-    found = 0
+    errors = []
     for offset in range(image.units * 8):
         write_segments(tmp_path, image)
         flip(path, byte_offset(0) + offset, offset % 8)
         try:
             assert reader_of(tmp_path).read().payloads() == truth, offset
         except CorruptionError as error:
-            found += 1
-            assert (error.file, error.stream) == (str(path), STREAM)
-            assert error.offset <= byte_offset(0) + offset
-            assert error.entry is not None and 0 <= error.entry < len(truth)
+            errors.append((byte_offset(0) + offset, error))
     pad_bytes = sum(-(len(frame.payload) + 24) % 8 for frame in reference.walk(image.image()).batches)
-    assert found == image.units * 8 - pad_bytes
+    assert len(errors) == image.units * 8 - pad_bytes
+    assert {(error.file, error.stream) for _, error in errors} == {(str(path), STREAM)}
+    assert all(error.offset <= offset and error.entry in range(len(truth)) for offset, error in errors)
 
 
 @pytest.mark.parametrize("bit", range(64))
@@ -363,7 +378,10 @@ def test_every_bit_of_the_tail_flipped_is_found_or_harmless(tmp_path: Path, bit:
             assert reader.read().payloads() == truth
             assert reader.entry_count() == len(truth)
         except CorruptionError as error:
-            assert error.file.startswith(str(tmp_path))
+            damaged = error.file
+        else:
+            damaged = str(tmp_path)
+        assert damaged.startswith(str(tmp_path))
 
 
 @pytest.mark.parametrize("offset", range(layout.SEGMENT_CHECKSUM + 4))
@@ -376,8 +394,6 @@ def test_every_byte_of_the_header_flipped_is_found(tmp_path: Path, offset: int) 
 
 
 def test_entries_before_and_behind_a_damaged_frame_can_be_read(tmp_path: Path) -> None:
-    from test_index import write_index
-
     image = filled(1, 0, 100)
     write_segments(tmp_path, image)
     write_index(tmp_path, image, 1)
@@ -404,7 +420,7 @@ def test_a_tail_beyond_the_end_of_the_file_is_corruption(tmp_path: Path) -> None
         os.truncate(path, length)
         for asked in (reader, reader_of(tmp_path)):
             with pytest.raises(
-                CorruptionError, match="tail is at unit .* the file ends after unit"
+                CorruptionError, match=r"tail is at unit .* the file ends after unit"
             ) as caught:
                 asked.read(0, 1000)
             assert (caught.value.file, caught.value.offset) == (str(path), layout.SEGMENT_TAIL)
@@ -481,10 +497,10 @@ def test_a_read_only_directory_is_read_and_nothing_is_written(tmp_path: Path) ->
 
 def test_more_segments_than_stay_open_are_read_with_few_descriptors(tmp_path: Path) -> None:
     images = chain(tmp_path, [2] * 40)
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     reader = reader_of(tmp_path)
     assert reader.read(0, 10**6).payloads() == all_entries(images)
     assert reader.entry_count() == 120
-    assert len(os.listdir("/proc/self/fd")) - before == 8
+    assert open_descriptors() - before == 8
     reader.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before

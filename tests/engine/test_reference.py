@@ -1,4 +1,4 @@
-"""The kernel against the format in plain Python: on any segment, whole or damaged, both give the same outcome."""
+"""The kernel against the format in plain Python: the same outcome on any segment, whole or damaged."""
 
 import tempfile
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class KernelWalk:
 
 
 def kernel_walk(raw: bytes, uuid: bytes, capacity_units: int, base: int = 0) -> KernelWalk:
-    """Walk a segment file with the kernel, growing the readable part one unit at a time where it asks for more."""
+    """Walk a segment file with the kernel, making readable only what it asks for."""
     tail = int.from_bytes(raw[layout.SEGMENT_TAIL : layout.SEGMENT_TAIL + 8], "little")
     with tempfile.TemporaryFile() as file:
         file.write(raw)
