@@ -504,3 +504,20 @@ def test_more_segments_than_stay_open_are_read_with_few_descriptors(tmp_path: Pa
     assert open_descriptors() - before == 8
     reader.close()
     assert open_descriptors() == before
+
+
+def test_a_batch_read_in_parts_is_verified_once_and_by_verify_again(tmp_path: Path) -> None:
+    image = segment(1)
+    image.append([b"first"], 1)
+    image.append([b"%d" % number for number in range(9)], 2)
+    write_segments(tmp_path, image)
+    reader = reader_of(tmp_path)
+    assert reader.read(1, 4).payloads() == [b"0", b"1", b"2", b"3"]
+    path = segment_path(tmp_path, image)
+    with path.open("r+b") as file:
+        file.seek(byte_offset(image.units) - 8)
+        file.write(b"\xff")
+    assert len(reader.read(5, 2)) == 2
+    assert reader.read(1, 9).numbers == list(range(1, 10))
+    with pytest.raises(CorruptionError, match="checksum does not match"):
+        reader.read(1, 9)

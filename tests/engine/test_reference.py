@@ -109,6 +109,7 @@ def assert_same(raw: bytes, image: SegmentImage) -> End:
 
 
 @given(STEPS, st.booleans())
+@settings(deadline=None)
 def test_walk_and_decode_agree_on_whole_segments(steps: list[tuple], sealed: bool) -> None:
     image = build(steps, sealed)
     end = assert_same(image.image(), image)
@@ -117,7 +118,7 @@ def test_walk_and_decode_agree_on_whole_segments(steps: list[tuple], sealed: boo
 
 
 @given(STEPS, st.data())
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 def test_walk_and_decode_agree_on_damaged_segments(steps: list[tuple], data: st.DataObject) -> None:
     image = build(steps, False)
     raw = bytearray(image.image())
@@ -133,6 +134,7 @@ def test_walk_and_decode_agree_on_damaged_segments(steps: list[tuple], data: st.
 
 
 @given(st.binary(max_size=400), st.integers(0, 2**32 - 1))
+@settings(deadline=None)
 def test_walk_agrees_on_arbitrary_bytes(noise: bytes, entries: int) -> None:
     units = len(noise) // layout.UNIT_BYTES
     image = SegmentImage(frames=bytearray(noise[: units * layout.UNIT_BYTES]), entries=entries, units=units)
@@ -140,6 +142,7 @@ def test_walk_agrees_on_arbitrary_bytes(noise: bytes, entries: int) -> None:
 
 
 @given(STEPS)
+@settings(deadline=None)
 def test_a_seal_ends_the_walk(steps: list[tuple]) -> None:
     image = build([step for step in steps if step[0] != "claim"], False)
     seal_unit = image.units
@@ -151,6 +154,7 @@ def test_a_seal_ends_the_walk(steps: list[tuple]) -> None:
 
 
 @given(st.binary(max_size=300), st.integers(0, 2**32 - 1))
+@settings(deadline=None)
 def test_checksums_agree(data: bytes, state: int) -> None:
     assert reference.crc32c(data, state) == checksum.crc32c(data, state)
 
