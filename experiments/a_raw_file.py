@@ -6,7 +6,6 @@ from cometbench.benchmark import Benchmark
 from cometbench.experiment import Experiment
 from cometbench.model import Run
 from cometbench.stats import estimate
-
 from experiments.q_quick import workload_of
 
 _BATCHES = (1, 100, 1000)
@@ -27,7 +26,7 @@ def _raw(batch: int, sync: bool) -> Benchmark:
 
 
 def finding(run: Run) -> list[str]:
-    """What each reading took per append."""
+    """Say what each reading took per append."""
     lines = []
     for benchmark in EXPERIMENT.benchmarks:
         found = run.find(benchmark.name)

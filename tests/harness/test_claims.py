@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import made_up
 import pytest
 from click.testing import CliRunner
+from pydantic import ValidationError
+
+import made_up
 from cometbench import cli
 from cometbench.evaluate import evaluate_claims, result_ids
 from cometbench.experiment import load_experiments
 from cometbench.guide import guide_machine, guide_run, write_guide
 from cometbench.registry import Check, Section, all_claims, load_sections
-from pydantic import ValidationError
 
 ROOT = Path(__file__).parents[2]
 CLAIM_IDS = (Path(__file__).parent / "claim_ids.txt").read_text().split()
@@ -126,6 +127,9 @@ def test_the_guide_machine_holds_the_published_table_and_no_made_up_verdict() ->
         "G.mmap.batch1": 33_000,
     }
     assert {c.verdict for c in run.claims if c.kind != "arithmetic"} == {"not measured"}
+    measured = {c.id: c.measured for c in run.claims}
+    assert (measured["Q1.single.buffered"], measured["Q1.single.mmap"]) == (1700, None)
+    assert (measured["Q1.multi_rate.one_writer"], measured["Q1.multi_rate.processes8"]) == (30e3, None)
     assert guide_machine().machine_id == run.machine_id
 
 

@@ -21,6 +21,9 @@ from cometlog.kernel.checksum cimport CRC32C_START, crc32c_finish, crc32c_initia
 from cometlog.kernel.layout cimport *
 from cometlog.kernel.mapping cimport Mapping
 
+cdef extern from "invariant.h" nogil:
+    void invariant(bint condition)
+
 cdef extern from "clock.h" nogil:
     uint64_t wall_clock_ns()
 
@@ -88,6 +91,7 @@ cdef class FrameWriter:
         cdef uint64_t before = load_acquire(tail)
         if self.pending_units == 0:
             raise ValueError("nothing was put")
+        invariant(not tail_sealed(before) and tail_units(before) + self.pending_units <= self.capacity)
         store_release(tail, before + (self.pending_entries << TAIL_ENTRIES_SHIFT) + self.pending_units)
         self.pending_units = 0
         return self.base + tail_entries(before)

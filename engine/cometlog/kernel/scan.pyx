@@ -24,6 +24,9 @@ from cometlog.kernel.layout cimport (
 )
 from cometlog.kernel.mapping cimport Mapping
 
+cdef extern from "invariant.h" nogil:
+    void invariant(bint condition)
+
 cdef size_t TRAILER_BYTES = 28
 cdef uint64_t FRAME_HEADER_UNITS = FRAME_HEADER_BYTES // UNIT_BYTES
 
@@ -120,6 +123,7 @@ cdef int step_data(WalkState *walk, Frame *frame, uint64_t word) noexcept nogil:
         return stop_corrupt(walk, WRONG_LENGTH)
     if unit + units > walk.readable_units:
         return stop_window(walk, unit + units)
+    invariant(unit + units <= walk.readable_units and unit + units <= walk.tail_units)
     memcpy(&stored, start + FRAME_CHECKSUM, 4)
     memcpy(&meta, start + FRAME_META, 4)
     memcpy(&timestamp_ns, start + FRAME_TIMESTAMP, 8)
