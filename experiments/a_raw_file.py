@@ -26,7 +26,7 @@ def _raw(batch: int, sync: bool) -> Benchmark:
 
 
 def finding(run: Run) -> list[str]:
-    """What each reading took per append."""
+    """Say what each reading took per append."""
     lines = []
     for benchmark in EXPERIMENT.benchmarks:
         found = run.find(benchmark.name)

@@ -31,6 +31,7 @@ def _benchmark(name: str) -> Benchmark:
         workload="none",
         metric=metric,
         bytes_per_call=bytes_per_call,
+        durability="survives_power_loss" if name.startswith("fdatasync") else "none",
         rounds="other",
         config={"function": name},
     )

@@ -20,7 +20,13 @@ _WRITER = Benchmark(
     workload="json_line",
     durability="survives_process_crash",
     rounds="other",
-    config={"write_path": "mmap", "preset": "default", "via": "writer"},
+    config={"write_path": "mmap", "preset": "default", "via": "writer", "rest_ms": 30},
+)
+_SYSCALLS = dataclasses.replace(
+    _WRITER,
+    name="goal.mmap.syscalls",
+    config={"write_path": "mmap", "preset": "default", "segment_size_bytes": 32 << 20},
+    appends_max=1_000_000,
 )
 
 
@@ -76,10 +82,15 @@ EXPERIMENT = Experiment(
             config={},
         ),
         dataclasses.replace(
-            _WRITER, name="goal.empty_c_call", subject="empty_c_call", durability="none", config={},
+            _WRITER,
+            name="goal.empty_c_call",
+            subject="empty_c_call",
+            durability="none",
+            config={},
             implementation="cometbench.subjects.empty_call:EmptyCall",
         ),
         *(benchmark for batch in BATCHES for benchmark in _batch_pair(batch)),
     ),
+    syscalls=(_SYSCALLS,),
     finding=finding,
-)  # fmt: skip
+)

@@ -13,7 +13,7 @@ _WORKLOADS = {1: "json_line", 10: "json_item"}
 
 
 def workload_of(batch: int) -> str:
-    """The single-process payload that CLAIMS.md names for this batch size."""
+    """Return the single-process payload that CLAIMS.md names for this batch size."""
     return _WORKLOADS.get(batch, "json_event")
 
 

@@ -30,7 +30,8 @@ class Benchmark:
     batch 1 calls the subject's single-entry form with a bytes object. `processes` above 1 means as many real
     writer processes on one shard. `metric` is "time_per_append" (nanoseconds for one call) or "bandwidth"
     (bytes per second). `bytes_per_call` says how much a call writes where the workload does not (floors).
-    `rounds` "main" or "other" selects the profile's number of rounds.
+    `appends_max` limits the system-call pass (0: the profile's limit). `rounds` "main" or "other" selects the
+    profile's number of rounds.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Benchmark:
     processes: int = 1
     metric: str = "time_per_append"
     bytes_per_call: int = 0
+    appends_max: int = 0
     durability: str = "none"
     rounds: str = "main"
     config: Mapping[str, ConfigValue] = dataclasses.field(default_factory=dict)
@@ -66,17 +68,17 @@ class Benchmark:
         )
 
     def to_json(self) -> str:
-        """The specification as one JSON object."""
+        """Return the specification as one JSON object."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Benchmark:
-        """The specification `to_json` wrote."""
+        """Return the specification `to_json` wrote."""
         return cls(**json.loads(text))
 
 
 def load_subject(implementation: str) -> Any:
-    """The subject class behind `module:Class`. Raises SubjectError naming the path."""
+    """Import the subject class behind `module:Class`. Raises SubjectError naming the path."""
     module_name, _, attribute = implementation.partition(":")
     try:
         return getattr(importlib.import_module(module_name), attribute)

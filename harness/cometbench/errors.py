@@ -24,5 +24,5 @@ class WriterLostError(CometbenchError):
 
 
 def unknown(kind: str, given: str, allowed: list[str]) -> UsageError:
-    """The error for a name outside a fixed list, with the name and the list."""
+    """Return the error for a name outside a fixed list, with the name and the list."""
     return UsageError(f"unknown {kind} {given!r}; allowed: {', '.join(allowed)}")

@@ -61,7 +61,7 @@ def load_experiments(checkout: Path, extra: Sequence[Path] = ()) -> dict[str, Ex
 
 
 def choose(experiments: dict[str, Experiment], sections: Sequence[str]) -> list[Experiment]:
-    """The experiments of these sections (all where none is named); floors always come along.
+    """Pick the experiments of these sections (all where none is named); floors always come along.
 
     Raises UsageError naming the unknown section and those that exist.
     """

@@ -1,14 +1,16 @@
 """The guide's own numbers as a machine, results/guide-apple-m2/: built from the registry, never edited.
 
 The guide publishes one number per cell and no spread, so each is a measurement of one worker with one value,
-and its claims carry no verdict except where arithmetic on the guide's own numbers gives one.
+and its claims carry no verdict except where arithmetic on the guide's own numbers gives one. Where this
+project has several readings of one published number, the number stands under the first, which is the guide's
+own way of measuring.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from cometbench.evaluate import evaluate_claims
+from cometbench.evaluate import evaluate_claims, result_ids
 from cometbench.model import ClaimResult, Durability, Machine, Measurement, Run, Sample
 from cometbench.registry import Check, Section, all_claims
 from cometbench.store import MACHINE_FILE, RUN_FILE, to_json_bytes, write_atomically
@@ -17,6 +19,7 @@ GUIDE_MACHINE_ID = "guide-apple-m2"
 GUIDE_RUN_ID = "published"
 UNKNOWN_TIME = "unknown"
 NO_SPREAD = "published without workers or spread, so there is nothing to judge"
+NO_NUMBER = "the guide states no number of its own for this reading"
 
 _DURABILITY: dict[str, Durability] = {
     "buffered": "survives_process_crash",
@@ -54,7 +57,10 @@ def guide_run() -> Run:
         ],
     )
     published = {
-        f"{claim.id}.{check.id}": check.guide_value for _, claim in all_claims() for check in claim.check
+        result_id: check.guide_value
+        for _, claim in all_claims()
+        for check in claim.check
+        for result_id in result_ids(claim, check)[:1]
     }
     claims = [_without_verdict(result, published) for result in evaluate_claims(bare)]
     return bare.model_copy(update={"claims": claims})
@@ -94,7 +100,7 @@ def _published(section: Section, check: Check) -> Measurement:
 def _without_verdict(result: ClaimResult, published: dict[str, float | None]) -> ClaimResult:
     if result.kind == "arithmetic":
         return result
-    value = published[".".join(result.id.split(".")[:2])]
+    value = published.get(result.id)
     return result.model_copy(
         update={
             "measured": value,
@@ -103,6 +109,6 @@ def _without_verdict(result: ClaimResult, published: dict[str, float | None]) ->
             "floor": None,
             "floor_multiple": None,
             "verdict": "not measured",
-            "reason": NO_SPREAD if value is not None else "the guide states no number",
+            "reason": NO_SPREAD if value is not None else NO_NUMBER,
         }
     )

@@ -52,7 +52,7 @@ def stable_hardware(root: Path = Path("/")) -> dict[str, Fact]:
 
 
 def read_text(path: Path) -> str | None:
-    """Stripped content of a small file, or None where the kernel has no such file."""
+    """Return the stripped content of a small file, or None where the kernel has no such file."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

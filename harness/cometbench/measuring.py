@@ -29,7 +29,7 @@ class Writing:
         self.subject.open()
 
     def take(self, calls: int) -> list[Any]:
-        """The next `calls` items to append; room for them is made and earlier dirty pages are settled."""
+        """Return the next `calls` items to append; make room for them and settle earlier dirty pages."""
         items = list(islice(self._items, calls))
         if self._durable:
             self.subject.settle()

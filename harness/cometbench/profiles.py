@@ -18,14 +18,15 @@ class Profile:
     A worker runs one warm-up and `values` values of at least `value_seconds_min` each, fewer where
     `value_bytes_max` payload bytes or `value_entries_max` entries of one process would be exceeded: what is
     written is read back and compared. `rounds_main` holds for the guide's tables, `rounds_other` for floors
-    and goals.
+    and goals. Without `value_seconds_min` nothing is calibrated and a value is a few calls: a test of the
+    machinery.
     """
 
     name: ProfileName
     rounds_main: int
     rounds_other: int
     values: int
-    value_seconds_min: float
+    value_seconds_min: float | None
     value_bytes_max: int
     value_entries_max: int
     latency_seconds: float
@@ -34,21 +35,57 @@ class Profile:
     worker_seconds_max: float
 
     def rounds(self, benchmark: Benchmark) -> int:
-        """Rounds in which `benchmark` gets a worker."""
+        """Return the rounds in which `benchmark` gets a worker."""
         return self.rounds_main if benchmark.rounds == "main" else self.rounds_other
 
 
 _MIB = 1 << 20
 
 PROFILES: dict[str, Profile] = {
-    "smoke": Profile("smoke", 1, 1, 2, 0.002, 4 * _MIB, 50_000, 0.1, 2_000, 2_000, 60.0),
-    "quick": Profile("quick", 5, 5, 3, 0.010, 32 * _MIB, 250_000, 5.0, 20_000, 200_000, 120.0),
-    "full": Profile("full", 20, 10, 5, 0.050, 128 * _MIB, 1_000_000, 30.0, 200_000, 1_000_000, 600.0),
+    "smoke": Profile(
+        name="smoke",
+        rounds_main=1,
+        rounds_other=1,
+        values=2,
+        value_seconds_min=None,
+        value_bytes_max=4 * _MIB,
+        value_entries_max=50_000,
+        latency_seconds=0.1,
+        latency_samples_max=2_000,
+        syscall_appends_max=2_000,
+        worker_seconds_max=60.0,
+    ),
+    "quick": Profile(
+        name="quick",
+        rounds_main=5,
+        rounds_other=5,
+        values=3,
+        value_seconds_min=0.010,
+        value_bytes_max=32 * _MIB,
+        value_entries_max=500_000,
+        latency_seconds=5.0,
+        latency_samples_max=100_000,
+        syscall_appends_max=1_000_000,
+        worker_seconds_max=120.0,
+    ),
+    "full": Profile(
+        name="full",
+        rounds_main=20,
+        rounds_other=10,
+        values=5,
+        value_seconds_min=0.050,
+        value_bytes_max=128 * _MIB,
+        value_entries_max=1_000_000,
+        latency_seconds=30.0,
+        latency_samples_max=200_000,
+        syscall_appends_max=1_000_000,
+        worker_seconds_max=600.0,
+    ),
 }
 
 
 def find_profile(name: str) -> Profile:
-    """The profile of that name. Raises UsageError naming the value and what exists."""
+    """Return the profile of that name. Raises UsageError naming the value and what exists."""
     if name not in PROFILES:
         raise unknown("profile", name, list(PROFILES))
     return PROFILES[name]

@@ -49,7 +49,7 @@ class RunProgress:
             self._bar.stop()
 
     def phase(self, title: str, workers: int, seconds_left: float | None) -> None:
-        """A new phase with so many workers to come."""
+        """Begin a phase with so many workers to come."""
         left = _left(seconds_left)
         if self._bar is None:
             self.console.print(f"{self._clock()} {title}: {workers} workers{left and ', ' + left}")
@@ -71,7 +71,7 @@ class RunProgress:
             )
 
     def say(self, message: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         self.console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def _clock(self) -> str:

@@ -110,4 +110,10 @@ def _markdown(table: Table) -> str:
 
 def _verdict_sentence(run: Run) -> str:
     counts = [f"{count} {verdict}" for verdict, count in tables.verdict_counts(run.claims) if count]
-    return f"Of {len(run.claims)} checked numbers of the guide: {', '.join(counts)}." if run.claims else ""
+    if not counts:
+        return ""
+    alone = sum(claim.kind == "arithmetic" for claim in run.claims)
+    return (
+        f"Of {len(run.claims)} checks of the guide's numbers, {alone} by arithmetic on the guide alone: "
+        f"{', '.join(counts)}."
+    )

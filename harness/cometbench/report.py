@@ -135,6 +135,7 @@ def _context(run: Run, machine: Machine, drawn: list[Figure], notes: Mapping[str
         "counts": tables.verdict_counts(claims),
         "total": len(claims),
         "judged": len(judged),
+        "arithmetic": sum(claim.kind == "arithmetic" for claim in judged),
         "figures": by_name,
         "notes": notes,
         "table_q": tables.table_q(run),

@@ -35,7 +35,7 @@ class RunRoot:
         fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def fresh(self, name: str) -> Path:
-        """A new empty directory for one worker."""
+        """Make a new empty directory for one worker."""
         path = self.path / name
         path.mkdir()
         return path

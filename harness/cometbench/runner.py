@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from time import monotonic
 
-import pyperf
+import pyperf  # type: ignore[import-untyped]
 
 from cometbench import workloads
 from cometbench.benchmark import Benchmark, code_hash
@@ -55,6 +55,9 @@ _PUBLIC_METADATA = frozenset(
 )
 # Until a benchmark has run once: about what starting an interpreter and reading a small log back takes.
 _WORKER_SECONDS_GUESS = 0.5
+# Where nothing is calibrated (smoke): entries of a value, and calls of one where each waits for the disk.
+_UNCALIBRATED_ENTRIES = 512
+_UNCALIBRATED_SYNCS = 4
 
 
 @dataclasses.dataclass
@@ -98,10 +101,11 @@ class Runner:
 
     def run(self) -> None:
         """Calibrate, then all rounds. Failures are collected, not raised."""
-        self._progress.phase("calibrating", len(self.collected), self._seconds_left(-1, []))
-        for done, item in enumerate(self.collected.values(), 1):
-            self._guarded(item, lambda item=item: self._calibrate(item))
-            self._progress.advance(done, len(self.collected), item.benchmark.name, None)
+        if self._profile.value_seconds_min is None:
+            for item in self.collected.values():
+                item.loops = self._clamp(item.benchmark, _UNCALIBRATED_ENTRIES // item.benchmark.batch)
+        else:
+            self._calibrate_all(self._profile.value_seconds_min)
         for round_number in range(
             max((self._profile.rounds(i.benchmark) for i in self.collected.values()), default=0)
         ):
@@ -117,7 +121,7 @@ class Runner:
         ]
 
     def suite(self) -> pyperf.BenchmarkSuite | None:
-        """The raw runs as a pyperf suite, or None where nothing was measured."""
+        """Return the raw runs as a pyperf suite, or None where nothing was measured."""
         benchmarks = [pyperf.Benchmark(item.raw) for item in self.collected.values() if item.samples]
         return pyperf.BenchmarkSuite(benchmarks) if benchmarks else None
 
@@ -153,9 +157,16 @@ class Runner:
             self._progress.say(f"FAILED {item.benchmark.name}: {item.failure}")
         item.worker_seconds = monotonic() - started
 
-    def _calibrate(self, item: Collected) -> None:
-        minimum = str(self._profile.value_seconds_min)
-        run = self._worker(item, ["--calibrate-loops", "--min-time", minimum, "-w", "0", "-n", "1"])
+    def _calibrate_all(self, seconds_min: float) -> None:
+        self._progress.phase("calibrating", len(self.collected), self._seconds_left(-1, []))
+        for done, item in enumerate(self.collected.values(), 1):
+            self._guarded(item, lambda item=item: self._calibrate(item, seconds_min))
+            self._progress.advance(done, len(self.collected), item.benchmark.name, None)
+
+    def _calibrate(self, item: Collected, seconds_min: float) -> None:
+        # Three values must be long enough: one that a stall made long must not end the doubling.
+        options = ["--calibrate-loops", "--min-time", str(seconds_min), "-w", "0", "-n", "3"]
+        run = self._worker(item, options)
         item.loops = self._clamp(item.benchmark, int(run.get_metadata()["calibrate_loops"]))
         item.raw.append(_public(run))
 
@@ -165,6 +176,8 @@ class Runner:
         by_bytes = self._profile.value_bytes_max / max(bytes_per_call * benchmark.processes, 1)
         by_entries = self._profile.value_entries_max / (benchmark.batch * benchmark.processes)
         limit = by_bytes if benchmark.bytes_per_call else min(by_bytes, by_entries)
+        if self._profile.value_seconds_min is None and benchmark.durability == "survives_power_loss":
+            limit = min(limit, _UNCALIBRATED_SYNCS)
         return max(1, min(loops, int(limit)))
 
     def _measure(self, item: Collected, round_number: int, order: int) -> None:

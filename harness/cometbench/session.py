@@ -106,7 +106,7 @@ class _Session:
         self.failures: list[str] = []
 
     def measure(self) -> None:
-        """Rounds first, then latency, then system calls."""
+        """Run the rounds first, then latency, then system calls."""
         self._runner.run()
         self.keep_rounds()
         self._pass("latency", [b for e in self._experiments for b in e.latency], self._latency)
@@ -168,7 +168,8 @@ def _introduction(experiments: Sequence[Experiment], settings: Settings) -> str:
     where = f"{mount.file_system}{' (memory, not a disk)' if mount.is_memory else ''}"
     sections = ", ".join(experiment.section for experiment in experiments)
     count = sum(len(experiment.benchmarks) for experiment in experiments)
-    return f"Profile {settings.profile.name}: {count} benchmarks of {sections}; logs on {where}; seed {settings.seed}"
+    asked = f"{count} benchmarks of {sections}"
+    return f"Profile {settings.profile.name}: {asked}; logs on {where}; seed {settings.seed}"
 
 
 def _uncounted(benchmark: Benchmark, reason: str) -> Measurement:

@@ -38,16 +38,17 @@ class StraceMissingError(CometbenchError):
 def count_syscalls(
     benchmark: Benchmark, profile: Profile, root: RunRoot, seed: int, search_path: Sequence[Path] = ()
 ) -> Measurement:
-    """Calls per append as one sample.
+    """Count calls per append, as one sample.
 
     Raises StraceMissingError where nothing can be traced, CometbenchError on failure.
     """
     require_strace()
     probe = _Probe(benchmark, profile, root, seed, search_path)
-    appends = min(_APPENDS_WITH_CALLS, profile.syscall_appends_max)
+    appends_max = min(benchmark.appends_max or profile.syscall_appends_max, profile.syscall_appends_max)
+    appends = min(_APPENDS_WITH_CALLS, appends_max // 10)
     calls = probe.appending_thread(appends)
     if calls.total() < _FREE_BELOW * appends:
-        appends = profile.syscall_appends_max
+        appends = appends_max
         calls = probe.appending_thread(appends)
     all_threads = probe.all_threads(appends)
     all_threads.subtract(probe.all_threads(_APPENDS_SMALL))
@@ -87,7 +88,7 @@ def require_strace() -> None:
 
 
 def parse_trace(text: str) -> Counter[str]:
-    """Calls by name that the marking thread made between the marks; resumed lines are not counted twice.
+    """Count the calls by name that the marking thread made between the marks; resumed lines are not counted twice.
 
     Raises CometbenchError when a mark is missing.
     """
@@ -107,7 +108,7 @@ def parse_trace(text: str) -> Counter[str]:
 
 
 def parse_summary(text: str) -> Counter[str]:
-    """Calls by name from the table of `strace -c`."""
+    """Read calls by name from the table of `strace -c`."""
     matches = (_SUMMARY_LINE.match(line) for line in text.splitlines())
     return Counter({m.group(2): int(m.group(1)) for m in matches if m is not None and m.group(2) != "total"})
 
@@ -122,11 +123,11 @@ class _Probe:
         self._search_path = search_path
 
     def appending_thread(self, appends: int) -> Counter[str]:
-        """Calls of the appending thread over `appends` appends."""
+        """Count calls of the appending thread over `appends` appends."""
         return parse_trace(self._run(appends, ["-f", "-qq", "-e", "signal=none"]))
 
     def all_threads(self, appends: int) -> Counter[str]:
-        """Calls of the whole process, start and end included."""
+        """Count calls of the whole process, start and end included."""
         return parse_summary(self._run(appends, ["-f", "-c"]))
 
     def _run(self, appends: int, options: list[str]) -> str:

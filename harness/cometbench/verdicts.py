@@ -51,7 +51,8 @@ def judge_ratio(
     low_edge, high_edge = guide_value / FACTOR, guide_value * FACTOR
     inside = low_edge <= estimate.low and estimate.high <= high_edge
     beyond_good = estimate.high < low_edge if better == "lower" else estimate.low > high_edge
-    overlaps = estimate.low <= high_edge and low_edge <= estimate.high
+    blur = 1.0 + (noise_floor or 0.0)
+    could_overlap = estimate.low / blur <= high_edge and low_edge <= estimate.high * blur
 
     caution = _caution(estimate, noise_floor)
     if beyond_good and caution is None:
@@ -70,10 +71,10 @@ def judge_ratio(
         )
     if caution is not None:
         return Judgement("inconclusive", f"{caution}; the stated direction does not show")
-    if overlaps:
+    if could_overlap:
         return Judgement("inconclusive", f"the interval does not exclude an effect below {threshold:.0%}")
     return Judgement(
-        "not reproduced", "the interval lies outside the guide's range and against its direction"
+        "not reproduced", "no such effect shows, and the guide's range is out of reach of the noise"
     )
 
 
@@ -165,6 +166,8 @@ def _caution(estimate: Estimate, noise_floor: float | None) -> str | None:
         return f"{rounds_text(estimate)}, {MINIMUM_WORKERS} are needed"
     if noise_floor is None:
         return "the run held no A/A control, so its noise is unknown"
+    if noise_floor >= FACTOR - 1.0:
+        return f"the A/A control strays by {noise_floor:.0%}: a factor of {FACTOR:g} is within the noise"
     return None
 
 

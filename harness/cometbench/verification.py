@@ -111,7 +111,7 @@ def _entry_at(offset: int, ends: list[int]) -> int:
 def _check_numbers(numbers: range, count: int, next_number: int | None) -> None:
     if len(numbers) != count:
         raise _DifferenceError(
-            f"entries {numbers.start} to {numbers.stop - 1}: {count} read back, {len(numbers)} numbers spanned"
+            f"entries {numbers.start} to {numbers.stop - 1}: {count} read back, {len(numbers)} spanned"
         )
     if next_number is not None and numbers.start != next_number:
         raise _DifferenceError(f"entry {next_number} is missing: the log goes on at number {numbers.start}")

@@ -11,7 +11,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-import pyperf
+import pyperf  # type: ignore[import-untyped]
 
 from cometbench.benchmark import Benchmark
 from cometbench.many_processes import ManyProcesses

@@ -38,7 +38,7 @@ class Entropy:
 
 
 def json_line(index: int, source: random.Random) -> bytes:
-    """The single write: one JSON log line of exactly 117 bytes."""
+    """Make the single write's entry: one JSON log line of exactly 117 bytes."""
     head = (
         f'{{"level":"{source.choice(_LEVELS)}","ts":{_START_MS + index},"service":"checkout",'
         f'"msg":"order accepted","id":{index},"trace":"'
@@ -48,7 +48,7 @@ def json_line(index: int, source: random.Random) -> bytes:
 
 
 def json_item(index: int, source: random.Random) -> bytes:
-    """The batch of 10: level, timestamp, "Processing item N", item id."""
+    """Make an entry of the batch of 10: level, timestamp, "Processing item N", item id."""
     timestamp = _START_MS + index * 7 + source.getrandbits(2)
     return (
         f'{{"level":"{source.choice(_LEVELS)}","timestamp":{timestamp},'

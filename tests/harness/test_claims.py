@@ -127,6 +127,9 @@ def test_the_guide_machine_holds_the_published_table_and_no_made_up_verdict() ->
         "G.mmap.batch1": 33_000,
     }
     assert {c.verdict for c in run.claims if c.kind != "arithmetic"} == {"not measured"}
+    measured = {c.id: c.measured for c in run.claims}
+    assert (measured["Q1.single.buffered"], measured["Q1.single.mmap"]) == (1700, None)
+    assert (measured["Q1.multi_rate.one_writer"], measured["Q1.multi_rate.processes8"]) == (30e3, None)
     assert guide_machine().machine_id == run.machine_id
 
 

@@ -28,7 +28,7 @@ def write(path, text):
 
 @pytest.fixture
 def fake(tmp_path):
-    """A machine of four threads on two cores with one disk and one loop device."""
+    """Make a machine of four threads on two cores with one disk and one loop device."""
 
     def make(threads=4, memory_kb=16_300_000, more=""):
         blocks = [CPUINFO.format(n=n, core=n % 2, more=more) for n in range(threads)]

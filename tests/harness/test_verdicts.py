@@ -44,6 +44,12 @@ def _near(value: float, workers: int = 5, width: float = 0.02) -> Estimate:
         (_near(1.25), 1.25, "higher", QUIET, "reproduced"),
         (_near(1.25), 1.25, "higher", 0.2, "inconclusive"),
         (_near(1.03, width=0.01), 1.25, "higher", QUIET, "inconclusive"),
+        (Estimate(1.5, 1.2, 2.0, 5), 15.0, "higher", 0.4, "not reproduced"),
+        (Estimate(2.6, 1.8, 4.4, 5), 15.0, "higher", 0.9, "inconclusive"),
+        (_near(15.0), 15.0, "higher", 0.99, "reproduced"),
+        (_near(15.0), 15.0, "higher", 1.0, "direction only"),
+        (_near(90.0), 15.0, "higher", 1.0, "direction only"),
+        (Estimate(2.6, 1.8, 4.4, 5), 15.0, "higher", 1.0, "inconclusive"),
     ],
 )
 def test_ratio_rule(estimate: Estimate, guide: float, better: str, noise: float, verdict: str) -> None:

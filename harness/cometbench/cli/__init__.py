@@ -16,7 +16,7 @@ _COMMAND_MODULES = ("cometbench.cli.measuring", "cometbench.cli.judging")
 
 
 def build() -> click.Group:
-    """The command group with every module's commands."""
+    """Return the command group with every module's commands."""
 
     @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
     @click.version_option(__version__, prog_name="cometbench")

@@ -87,7 +87,7 @@ def run(
 
 
 def default_directory(checkout: Path) -> Path:
-    """The bench directory: inside the checkout.
+    """Return the bench directory inside the checkout.
 
     Which lies on a disk more often than the temporary directory does.
     """

@@ -55,7 +55,7 @@ class Subject(ABC):
 
     @abstractmethod
     def append_call(self, batch: int) -> Callable[[Any], object]:
-        """The callable under test: takes one bytes object (batch 1) or a list of `batch` of them.
+        """Return the callable under test: it takes one bytes object (batch 1) or a list of `batch` of them.
 
         It is called in a bare loop, so it should be a bound method or built-in, not a wrapper.
         """

@@ -31,7 +31,7 @@ class OsWrite(Subject):
         return partial(os.write, self._descriptor)
 
     def time_calls(self, items: list[Any], batch: int) -> Timed:
-        """The loop of the contract with the descriptor passed directly.
+        """Time the contract's loop with the descriptor passed directly.
 
         A wrapper would flatter what is compared.
         """
