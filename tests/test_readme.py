@@ -20,5 +20,5 @@ def test_the_example_of_the_first_screen_runs(tmp_path: Path) -> None:
         "0 first",
         "1 second",
         "2 third",
-        "3 entries in ['events:v1:shard:0006']",
+        "3 entries in ['events:v1:shard:0003']",
     ]
