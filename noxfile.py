@@ -17,7 +17,6 @@ ROOT = Path(__file__).parent
 WHEELS = ROOT / "build" / "wheels"
 BUILDER = ROOT / "build" / "builder"
 GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")
-PYTHON_CODE = ["engine", "harness", "experiments", "tests", "noxfile.py", "setup.py"]
 SUITE_USE = "suite needs the sections to run, for example: nox -s suite -- Q G (or: Q --profile full)"
 
 nox.needs_version = ">=2024.10.9"
@@ -123,8 +122,8 @@ def tests(session: nox.Session) -> None:
 def lint(session: nox.Session) -> None:
     """Check style, formatting, types, Cython sources, and the kernel's stubs against the compiled modules."""
     install(session, ENGINE, HARNESS, group="lint")
-    session.run("ruff", "check", *PYTHON_CODE)
-    session.run("ruff", "format", "--check", *PYTHON_CODE)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
     kernel = ROOT / "engine" / "cometlog" / "kernel"
     cython = sorted(
         str(file.relative_to(ROOT)) for pattern in ("*.pyx", "*.pxd") for file in kernel.glob(pattern)
