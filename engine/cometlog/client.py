@@ -7,7 +7,7 @@ Invariants: a stream has at most one write path object per client and process; n
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType

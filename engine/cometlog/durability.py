@@ -160,9 +160,7 @@ class Syncer:
             return
         self._locks.wait_exclusive(SYNC_BYTE)
         try:
-            self._write_mark(
-                read_mark(self._mark_path), segment, Position(segment.number, units, next_entry)
-            )
+            self._write_mark(read_mark(self._mark_path), segment, Position(segment.number, units, next_entry))
         finally:
             self._locks.unlock(SYNC_BYTE)
 

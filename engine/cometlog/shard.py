@@ -278,7 +278,11 @@ class Shard:
         and is taken up anew from what the file says.
         """
         index = self._synced_index
-        if index is None or self._indexed_number != self.segment.number or index.covered_units != units_before:
+        if (
+            index is None
+            or self._indexed_number != self.segment.number
+            or index.covered_units != units_before
+        ):
             if index is not None:
                 index.close()
             index = self._synced_index = self._new_index_writer(self.segment)
