@@ -1,4 +1,7 @@
-"""Compile the kernel. ``COMETLOG_DEBUG=1`` builds it with bounds checks, assertions and no optimisation."""
+"""Compile the kernel. ``COMETLOG_DEBUG=1`` builds it with bounds checks, assertions and hardly any optimisation.
+
+The two builds keep their intermediate files apart, because neither Cython nor the compiler notices that options changed.
+"""
 
 import os
 from pathlib import Path
@@ -9,6 +12,8 @@ from setuptools import Extension, setup
 KERNEL = Path("engine/cometlog/kernel")
 CHECKSUM_SOURCE = str(KERNEL / "crc32c.c")
 DEBUG = os.environ.get("COMETLOG_DEBUG") == "1"
+BUILD_BASE = "build/debug" if DEBUG else "build"
+JOBS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 DIRECTIVES = {
     "language_level": 3,
@@ -38,7 +43,8 @@ setup(
     ext_modules=cythonize(
         [kernel_extension(source) for source in sorted(KERNEL.glob("*.pyx"))],
         compiler_directives=DIRECTIVES,
-        build_dir="build/cython",
-        nthreads=os.cpu_count() or 1,
-    )
+        build_dir=f"{BUILD_BASE}/cython",
+        nthreads=JOBS,
+    ),
+    options={"build": {"build_base": BUILD_BASE}, "build_ext": {"parallel": JOBS}},
 )

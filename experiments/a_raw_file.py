@@ -6,7 +6,6 @@ from cometbench.benchmark import Benchmark
 from cometbench.experiment import Experiment
 from cometbench.model import Run
 from cometbench.stats import estimate
-
 from experiments.q_quick import workload_of
 
 _BATCHES = (1, 100, 1000)

@@ -8,7 +8,6 @@ from cometbench.benchmark import ENGINE_SUBJECT, Benchmark
 from cometbench.experiment import Experiment
 from cometbench.goals import evaluate_goals
 from cometbench.model import Run
-
 from experiments.q_quick import workload_of
 
 BATCHES = (100, 1000, 10_000)

@@ -23,6 +23,7 @@ from cometlog.errors import (
     ReadOnlyError,
 )
 from cometlog.kernel import layout
+from cometlog.kernel.dispatch import Dispatch
 from cometlog.names import compile_pattern, parse_stream
 from cometlog.read_batch import Entry, ReadBatch
 from cometlog.reader import ShardReader
@@ -48,7 +49,7 @@ def open(  # noqa: A001 - the name that DESIGN and every example use
     return Client(path, config, write_path=write_path, read_only=read_only)
 
 
-class Client:
+class Client(Dispatch):
     """A log directory as one process sees it. Use it as a context manager, or call ``close``."""
 
     def __init__(
@@ -70,7 +71,6 @@ class Client:
         self.write_path = None if read_only else name
         self._lock = threading.RLock()
         self._writers: dict[str, WritePath] = {}
-        self._extend: dict[str, Any] = {}
         self._readers: dict[str, ShardReader] = {}
         self._closed = False
         self._pid = os.getpid()
@@ -97,19 +97,13 @@ class Client:
         if word != "cometlog" or not version.isdecimal():
             raise NotALogError(f"{marker} says {text[:40]!r}, not {line!r}")
         if int(version) > layout.FORMAT_VERSION:
-            raise NewerFormatError(f"{marker} says format {version}; this engine reads up to {layout.FORMAT_VERSION}")
+            raise NewerFormatError(
+                f"{marker} says format {version}; this engine reads up to {layout.FORMAT_VERSION}"
+            )
 
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError(f"the client of {self.path} is closed")
-
-    def append(self, stream: str, entries: Iterable[bytes]) -> range:
-        """Append a batch to a stream and return its entry numbers; a batch is visible as a whole or not at all."""
-        try:
-            extend = self._extend[stream]
-        except KeyError:
-            extend = self.writer(stream).extend
-        return extend(entries)  # type: ignore[no-any-return]
 
     def writer(self, stream: str) -> Writer:
         """Return the hot handle of a stream; attaches to its shard on first use."""
@@ -118,7 +112,9 @@ class Client:
     def _write_path(self, stream: str) -> WritePath:
         self._check_open()
         if self.read_only:
-            raise ReadOnlyError(f"the client of {self.path} was opened read-only; it cannot append to {stream!r}")
+            raise ReadOnlyError(
+                f"the client of {self.path} was opened read-only; it cannot append to {stream!r}"
+            )
         name = parse_stream(stream)
         if os.getpid() != self._pid:
             # A thread of the parent may have held the lock when it forked.
@@ -130,7 +126,7 @@ class Client:
             if path is None:
                 path = WRITE_PATHS[self.write_path or ""](self.path, name, self.config)
                 self._writers[stream] = path
-                self._extend[stream] = path.writer.extend
+                self.remember_writer(stream, path.writer)
             return path
 
     def _reader(self, stream: str) -> ShardReader:
@@ -212,9 +208,10 @@ class Client:
             if self._closed:
                 return
             self._closed = True
-            self._extend.clear()
+            self.forget_writers()
             errors = []
-            for resource in [*self._writers.values(), *self._readers.values()]:
+            resources: list[WritePath | ShardReader] = [*self._writers.values(), *self._readers.values()]
+            for resource in resources:
                 try:
                     resource.close()
                 except (CometlogError, OSError) as error:

@@ -61,7 +61,9 @@ class Control:
             info = os.fstat(fd)
             if info.st_size != layout.CONTROL_SIZE_BYTES:
                 raise CorruptionError(
-                    f"control has {info.st_size} bytes, not {layout.CONTROL_SIZE_BYTES}", file=str(path), offset=0
+                    f"control has {info.st_size} bytes, not {layout.CONTROL_SIZE_BYTES}",
+                    file=str(path),
+                    offset=0,
                 )
             self.mapping = Mapping(fd, info.st_size, writable)
         finally:
@@ -71,7 +73,9 @@ class Control:
         if magic != layout.CONTROL_MAGIC_BYTES:
             raise CorruptionError(f"control magic is {magic!r}", file=str(path), offset=0)
         if version > layout.FORMAT_VERSION:
-            raise NewerFormatError(f"{path} has format {version}; this engine reads up to {layout.FORMAT_VERSION}")
+            raise NewerFormatError(
+                f"{path} has format {version}; this engine reads up to {layout.FORMAT_VERSION}"
+            )
 
     @staticmethod
     def create(path: Path, file_mode: int) -> None:
@@ -190,7 +194,9 @@ class Control:
     def set_slot_idle(self, view: SlotView) -> bool:
         """Make a slot IDLE if it is still as seen; its counter is kept."""
         idle = view.word & ~layout.STATE_MASK
-        return self.mapping.compare_and_swap(self._slot_offset(view.index) + layout.SLOT_STATE, view.word, idle)
+        return self.mapping.compare_and_swap(
+            self._slot_offset(view.index) + layout.SLOT_STATE, view.word, idle
+        )
 
     def mark_rotating(self, index: int, segment: int) -> None:
         """Say that slot ``index``, which the caller owns, rotates ``segment`` (PROTOCOL E1)."""

@@ -24,6 +24,7 @@ from cometlog.rotation import sync_directory
 from cometlog.segment import Segment, SegmentName, byte_offset, list_segments, tail_parts
 
 _BLOCKED_LOOK_S = 0.001
+_MARK_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,8 @@ class Syncer:
         self._stall_timeout_s = stall_timeout_s
         self._gather_delay_s = gather_delay_s
         self._mutex = threading.Lock()
+        self._marked_number = 0
+        self._marked_at = 0.0
         self.sync_count = 0
         self.sync_time_ns = 0
 
@@ -91,7 +94,9 @@ class Syncer:
     def _sync_to_tail(self) -> None:
         """Sync everything appended so far, other processes' entries included: they find it done."""
         mark = read_mark(self._mark_path)
-        names = [name for name in list_segments(self._directory) if mark is None or name.number >= mark.number]
+        names = [
+            name for name in list_segments(self._directory) if mark is None or name.number >= mark.number
+        ]
         active = self._control.active
         reached: Position | None = None
         segments = [self._open_segment(name) for name in names if name.number <= active]
@@ -118,7 +123,9 @@ class Syncer:
         """Repair until every word before the present tail is final; return where the walk stopped."""
         entries, units, _ = tail_parts(segment.tail())
         first_index = start.next_entry - segment.base if start is not None else 0
-        walk = scan.Walk(segment.mapping, segment.header.uuid, start.unit if start is not None else 0, first_index)
+        walk = scan.Walk(
+            segment.mapping, segment.header.uuid, start.unit if start is not None else 0, first_index
+        )
         wanted = segment.base + entries
         while walk.unit < units:
             stop = walk.advance(segment.tail(), segment.backed_units(), False)
@@ -142,22 +149,38 @@ class Syncer:
         Repairer(self._control, self._locks).repair(segment, unit, self._stall_timeout_s)
 
     def note_durable(self, segment: Segment) -> None:
-        """Publish the tail of a segment that the caller has synced while it held the append lock (the file-lock paths)."""
+        """Publish the tail of a segment that the caller has synced while it held the append lock (the file-lock paths).
+
+        The mark on disk follows once a second and in each new segment: a mark that lags costs recovery a walk, never an entry.
+        """
         entries, units, _ = tail_parts(segment.tail())
         next_entry = segment.base + entries
         self._control.raise_durable(next_entry, segment.number)
+        if segment.number == self._marked_number and time.monotonic() - self._marked_at < _MARK_EVERY_S:
+            return
         self._locks.wait_exclusive(SYNC_BYTE)
         try:
-            mark = read_mark(self._mark_path)
-            self._write_mark(mark, segment, Position(segment.number, units, next_entry))
+            self._write_mark(
+                read_mark(self._mark_path), segment, Position(segment.number, units, next_entry)
+            )
         finally:
             self._locks.unlock(SYNC_BYTE)
 
+    def leave(self, position: Position) -> None:
+        """Sync up to ``position`` as the last client of the shard, and bring the mark on disk up to it."""
+        self.sync(position)
+        mark = read_mark(self._mark_path)
+        if mark is None or mark.next_entry < position.next_entry:
+            self._sync_to_tail()
+
     def _write_mark(self, before: DurableMark | None, segment: Segment, position: Position) -> None:
         sequence = before.sequence + 1 if before is not None else 1
+        self._marked_number, self._marked_at = segment.number, time.monotonic()
         header = segment.header
         self._mark_file.write(
-            DurableMark(sequence, header.number, position.unit, position.next_entry, header.uuid, header.epoch)
+            DurableMark(
+                sequence, header.number, position.unit, position.next_entry, header.uuid, header.epoch
+            )
         )
 
     def close(self) -> None:

@@ -45,7 +45,9 @@ def read_mark(path: Path) -> DurableMark | None:
     except FileNotFoundError:
         return None
     try:
-        slots = [os.pread(fd, layout.MARK_SIZE_BYTES, index * layout.MARK_SLOT_STRIDE_BYTES) for index in range(2)]
+        slots = [
+            os.pread(fd, layout.MARK_SIZE_BYTES, index * layout.MARK_SLOT_STRIDE_BYTES) for index in range(2)
+        ]
     finally:
         os.close(fd)
     marks = [mark for mark in map(decode_mark, slots) if mark is not None]

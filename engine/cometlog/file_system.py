@@ -7,7 +7,23 @@ from cometlog.errors import NotALogError
 
 # Names in /proc/self/mountinfo of systems whose locks or shared maps do not reach every writer.
 NETWORK_FILE_SYSTEMS = frozenset(
-    "9p afs ceph cifs coda fuse.sshfs fuse.glusterfs fuse.s3fs glusterfs lustre ncpfs nfs nfs4 smb3 smbfs".split()
+    [
+        "9p",
+        "afs",
+        "ceph",
+        "cifs",
+        "coda",
+        "fuse.sshfs",
+        "fuse.glusterfs",
+        "fuse.s3fs",
+        "glusterfs",
+        "lustre",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "smb3",
+        "smbfs",
+    ]
 )
 
 

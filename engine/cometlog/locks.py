@@ -30,7 +30,9 @@ class ShardLocks:
     """The ``lock`` file of a shard, opened twice: once to hold locks, once to probe whether others hold them."""
 
     def __init__(self, path: Path, file_mode: int) -> None:
-        self._holder = self._guarded(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, file_mode))
+        self._holder = self._guarded(
+            os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, file_mode)
+        )
         try:
             self._probe = self._guarded(open_checked(path, os.O_RDONLY))
         except BaseException:

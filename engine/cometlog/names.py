@@ -40,7 +40,9 @@ def parse_stream(text: str) -> StreamName:
         raise StreamNameError(f"a stream name is namespace:version:shard:NNNN, got {text!r}")
     for label, part in (("namespace", parts[0]), ("version", parts[1])):
         if len(part) > PART_LENGTH_MAX:
-            raise StreamNameError(f"{label} has {len(part)} characters, at most {PART_LENGTH_MAX}: {part[:20]!r}...")
+            raise StreamNameError(
+                f"{label} has {len(part)} characters, at most {PART_LENGTH_MAX}: {part[:20]!r}..."
+            )
         if not _PART.fullmatch(part):
             raise StreamNameError(
                 f"{label} must start with a letter or digit and go on with letters, digits, '.', '_' or '-', "

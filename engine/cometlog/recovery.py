@@ -119,7 +119,7 @@ class _Recovery:
     def _seal_torn_append(self, segment: Segment) -> None:
         """End a segment behind whose tail a file-lock path began to write and was killed (H)."""
         tail = segment.tail()
-        entries, units, sealed = tail_parts(tail)
+        _entries, units, sealed = tail_parts(tail)
         end = min(segment.header.capacity_units, segment.backed_units())
         if not sealed and (units >= end or segment.word(units) == 0):
             return
@@ -204,10 +204,15 @@ class _Recovery:
             capacity_units=self._capacity_units, previous_uuid=segment.header.uuid, epoch=segment.header.epoch + 1,
         )  # fmt: skip
         length = file_length_for(self._capacity_units)
-        published = PreparedFile.make(self._directory, length, self._file_mode, populate=False).publish(header)
+        published = PreparedFile.make(self._directory, length, self._file_mode, populate=False).publish(
+            header
+        )
         if published is None:
             raise CorruptionError(
-                "a segment that recovery was about to create exists", file=str(segment.path), offset=0, stream=self._stream
+                "a segment that recovery was about to create exists",
+                file=str(segment.path),
+                offset=0,
+                stream=self._stream,
             )
         os.fdatasync(published.fd)
         sync_directory(self._directory)

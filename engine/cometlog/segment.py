@@ -94,9 +94,13 @@ def decode_header(page: bytes, path: Path) -> SegmentHeader:
             file=str(path), offset=layout.SEGMENT_CHECKSUM,
         )  # fmt: skip
     if version > layout.FORMAT_VERSION:
-        raise NewerFormatError(f"{path} has format {version}; this engine reads up to {layout.FORMAT_VERSION}")
+        raise NewerFormatError(
+            f"{path} has format {version}; this engine reads up to {layout.FORMAT_VERSION}"
+        )
     if version != layout.FORMAT_VERSION or size != layout.SEGMENT_HEADER_BYTES:
-        raise CorruptionError(f"segment format {version} with a header of {size} bytes", file=str(path), offset=8)
+        raise CorruptionError(
+            f"segment format {version} with a header of {size} bytes", file=str(path), offset=8
+        )
     if not 0 < capacity <= layout.MAX_CAPACITY_UNITS:
         raise CorruptionError(
             f"segment capacity is {capacity} units, at most {layout.MAX_CAPACITY_UNITS}",

@@ -23,9 +23,9 @@ from cometlog.durable_mark import read_mark
 from cometlog.errors import NotALogError, ShardBusyError, WritePathConflictError
 from cometlog.file_system import check_file_system
 from cometlog.kernel import layout
-from cometlog.kernel.index_writer import IndexWriter
 from cometlog.kernel.fork_guard import ForkGuard, guard_descriptor, release_descriptor
 from cometlog.kernel.helper import ShardWatch
+from cometlog.kernel.index_writer import IndexWriter
 from cometlog.locks import ATTACH_BYTE, INDEX_BYTE, SLOT_BYTE_FIRST, ShardLocks
 from cometlog.names import StreamName
 from cometlog.repair import Repairer
@@ -42,6 +42,8 @@ from cometlog.segment import Segment, SegmentName, list_segments, tail_parts
 _ATTACH_LOOK_S = 0.002
 _CONFLICT_AFTER_S = 0.25
 _KEPT_SEGMENTS_MAX = 64
+_KEEPER_HEAD_START_S = 0.005
+_KEEPER_LOOK_S = 0.0001
 
 
 def make_directories(root: Path, directory: Path, mode: int) -> None:
@@ -81,6 +83,8 @@ class Shard:
         self._populate = populate
         self._kept: dict[int, Segment] = {}
         self._slots: list[int] = []
+        self._synced_index: IndexWriter | None = None
+        self._indexed_number = 0
 
     @property
     def capacity_units(self) -> int:
@@ -102,7 +106,7 @@ class Shard:
             self._directory_fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             guard_descriptor(self._directory_fd)
             self.watch = ShardWatch(
-                helper_of_this_process(), self._directory_fd, guard=self.guard, populate=self._populate, prepare=True,
+                helper_of_this_process(), self._directory_fd, guard=self.guard, populate=self._populate,
                 checkpoint_interval_ns=storage.checkpoint_interval_ms * 1_000_000,
             )  # fmt: skip
             self.syncer = Syncer(
@@ -147,7 +151,10 @@ class Shard:
                 raise self._conflict("buffered")
             return False
         self.control = Control(path, writable=True)
-        if self.control.write_path is None or self.control.stored_boot_identity != self.control.boot_identity():
+        if (
+            self.control.write_path is None
+            or self.control.stored_boot_identity != self.control.boot_identity()
+        ):
             self.locks.unlock(ATTACH_BYTE)
             return False
         if self.control.write_path != self.write_path:
@@ -186,7 +193,9 @@ class Shard:
             if slot.state != layout.STATE_IDLE:
                 control.set_slot_idle(slot)
         mark = read_mark(self.directory / "durable")
-        control.reset_durable(mark.next_entry if mark is not None else 0, mark.number if mark is not None else 1)
+        control.reset_durable(
+            mark.next_entry if mark is not None else 0, mark.number if mark is not None else 1
+        )
         control.write_clean_record(None)
         control.clear_poison()
         control.write_path = self.write_path
@@ -194,10 +203,14 @@ class Shard:
 
     def _create_first_segment(self) -> int:
         length = file_length_for(self.capacity_units)
-        prepared = PreparedFile.make(self.directory, length, self.config.storage.file_mode, populate=self._populate)
+        prepared = PreparedFile.make(
+            self.directory, length, self.config.storage.file_mode, populate=self._populate
+        )
         segment = prepared.publish(new_header(1, 0, capacity_units=self.capacity_units))
         if segment is None:
-            raise ShardBusyError(f"{self.stream}: the first segment appeared while this process held the shard alone")
+            raise ShardBusyError(
+                f"{self.stream}: the first segment appeared while this process held the shard alone"
+            )
         os.fdatasync(segment.fd)
         sync_directory(self.directory)
         segment.close()
@@ -245,14 +258,12 @@ class Shard:
 
     def _bind(self, segment: Segment, populated_bytes: int = 0) -> None:
         self.segment = segment
-        index = self._new_index_writer(segment) if self._keeps_index() else None
-        self.watch.follow(segment.mapping, segment.fd, segment.header.capacity_units, index)
+        # One client keeps the index and grows the file for all; another takes over when it leaves.
+        self._keeper = self.locks.try_exclusive(INDEX_BYTE)
+        index = self._new_index_writer(segment) if self._keeper and self._index_in_background else None
+        self.watch.follow(segment.mapping, segment.fd, segment.header.capacity_units, index, self._keeper)
         if populated_bytes:
             self.watch.note_populated(populated_bytes)
-
-    def _keeps_index(self) -> bool:
-        """Return whether this client writes the shard's index: one does, and another takes over when it leaves."""
-        return self._index_in_background and self.locks.try_exclusive(INDEX_BYTE)
 
     def _new_index_writer(self, segment: Segment) -> IndexWriter:
         return IndexWriter(
@@ -260,17 +271,20 @@ class Shard:
             SegmentName(segment.number, segment.base).index_name, self.config.storage.file_mode,
         )  # fmt: skip
 
-    def persist_index(self) -> None:
+    def persist_index(self, units_before: int) -> None:
         """Bring the index of the active segment up to its tail and sync it; the caller holds the append lock.
 
-        Another process may have written the file since, so each call goes on from what the file says.
+        ``units_before`` is the tail before the caller's append: an index that covers less was continued by another process since,
+        and is taken up anew from what the file says.
         """
-        index = self._new_index_writer(self.segment)
-        try:
-            index.write_checkpoint()
-            index.sync()
-        finally:
-            index.close()
+        index = self._synced_index
+        if index is None or self._indexed_number != self.segment.number or index.covered_units != units_before:
+            if index is not None:
+                index.close()
+            index = self._synced_index = self._new_index_writer(self.segment)
+            self._indexed_number = self.segment.number
+        index.write_checkpoint()
+        index.sync()
 
     def follow_active(self) -> Segment:
         """Bind the active segment if it is another one than before, and return it; a sealed one is rotated first."""
@@ -301,7 +315,7 @@ class Shard:
         """Publish the segment after a sealed one, or find that somebody did (E)."""
         self.control.mark_rotating(self.rotation_slot, sealed.number)
         try:
-            if self.control.active > sealed.number:
+            if self._somebody_rotates(sealed):
                 return
             length = file_length_for(self.capacity_units)
             taken = self.watch.take_next(length)
@@ -320,6 +334,15 @@ class Shard:
                 self._replace(segment, prepared.backed_bytes if self._populate else 0)
         finally:
             self.control.mark_idle(self.rotation_slot)
+
+    def _somebody_rotates(self, sealed: Segment) -> bool:
+        """Return whether the shard is past a segment; the keeper, who has the next file ready, gets a moment to do it."""
+        until = time.monotonic() + (0 if self._keeper else _KEEPER_HEAD_START_S)
+        while self.control.active <= sealed.number:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(_KEEPER_LOOK_S)
+        return True
 
     def position(self) -> Position:
         """Return where the shard ends now."""
@@ -358,7 +381,7 @@ class Shard:
                 for index in self._slots:
                     self.locks.unlock(SLOT_BYTE_FIRST + index)
                 if (self._exclusive or self.locks.try_exclusive(ATTACH_BYTE)) and not self.control.poisoned:
-                    self.syncer.sync(self.position_alone())
+                    self.syncer.leave(self.position_alone())
                     tail = self.segment.tail()
                     self.control.write_clean_record(
                         CleanRecord(self.segment.number, tail, self.segment.header.uuid)
@@ -379,6 +402,8 @@ class Shard:
 
         The fork handler closed the guarded descriptors, and their numbers may be the child's own by now.
         """
+        if self._synced_index is not None:
+            self._synced_index.close()
         for segment in [self.segment, *self._kept.values()]:
             segment.close()
         self._kept = {}

@@ -1,6 +1,7 @@
 """The project's own speed goals: bounds on ratios and times, judged by their interval.
 
-Each goal states its bound as `at most`: met when the whole interval keeps it, missed when none of it does.
+Each goal states its bound as `at most`: met when the whole interval keeps it, missed when none of it does,
+inconclusive in between and where the A/A control strays by a factor of 2.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from cometbench import stats
+from cometbench.evaluate import noise_floor
 from cometbench.floors import floor_value
 from cometbench.model import Measurement, Run
 from cometbench.stats import Estimate
 from cometbench.units import format_value
-from cometbench.verdicts import MINIMUM_WORKERS, rounds_text
+from cometbench.verdicts import FACTOR, MINIMUM_WORKERS, rounds_text
 from cometbench.views import samples_per
 
 GOAL_BANDWIDTH = 8e9
@@ -117,7 +119,7 @@ def _evaluate(run: Run, goal: Goal) -> GoalResult:
         return GoalResult(
             goal, unit, estimate, "inconclusive", f"the goal is for 8 GB/s; floor.memcpy_hot {here}"
         )
-    verdict, reason = _judge(estimate, goal.bound)
+    verdict, reason = _judge(estimate, goal.bound, noise_floor(run))
     return GoalResult(goal, unit, estimate, verdict, reason)
 
 
@@ -130,9 +132,11 @@ def _estimate(goal: Goal, measurements: list[Measurement], seed: int) -> Estimat
     return stats.paired_difference(first, second, seed)
 
 
-def _judge(estimate: Estimate, bound: float) -> tuple[GoalVerdict, str]:
+def _judge(estimate: Estimate, bound: float, noise: float | None) -> tuple[GoalVerdict, str]:
     if estimate.workers < MINIMUM_WORKERS:
         return "inconclusive", f"{rounds_text(estimate)}, {MINIMUM_WORKERS} are needed"
+    if noise is not None and noise >= FACTOR - 1.0:
+        return "inconclusive", f"the A/A control strays by {noise:.0%}"
     if estimate.high <= bound:
         return "met", "the whole interval keeps the bound"
     if estimate.low > bound:

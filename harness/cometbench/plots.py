@@ -19,6 +19,7 @@ from cometbench.units import format_ns, significant
 from cometbench.views import ViewError, samples_per
 
 BATCHES = (1, 10, 100, 1000, 10000)
+SIDE_STEP_DECADES = 0.05
 LABEL_GAP = 0.055  # of the axis height: two lines of text closer than this would overlap
 Point = tuple[int, Estimate]
 
@@ -80,9 +81,9 @@ def batch_curve(run: Run) -> Figure | None:
     ):
         panel = axes(figure, 2, 1, index)
         labels: list[tuple[float, str, str]] = []
-        for curve in curves:
+        for place, curve in enumerate(curves):
             points = _per_entry(run, curve.suffix)
-            _draw(panel, points, curve)
+            _draw(panel, points, curve, place - (len(curves) - 1) / 2)
             if points:
                 labels.append((points[-1][1].value, curve.label, curve.color))
             workers += [estimate.workers for _, estimate in points]
@@ -121,9 +122,9 @@ def multi_single_ratio(run: Run) -> Figure | None:
     rows: list[list[str | float | int | None]] = []
     labels: list[tuple[float, str, str]] = []
     rounds: list[int] = []
-    for curve in MULTI:
+    for place, curve in enumerate(MULTI):
         points = _paired(run, curve.suffix, "buffered.processes1")
-        _draw(panel, points, curve)
+        _draw(panel, points, curve, place - (len(MULTI) - 1) / 2)
         rounds += [estimate.workers for _, estimate in points]
         rows += _csv_rows("multi over single", curve.label, points)
         if points:
@@ -282,14 +283,15 @@ def _published_per_entry(suffix: str) -> list[tuple[int, float]]:
     return [(batch, m.samples[0].values[0] / batch) for batch, m in found if m is not None]
 
 
-def _draw(panel: Axes, points: Sequence[Point], curve: Curve) -> None:
+def _draw(panel: Axes, points: Sequence[Point], curve: Curve, side_step: float) -> None:
+    """One curve with its intervals, moved sideways by so many steps so that bars do not cover one another."""
     if not points:
         return
     values = [estimate.value for _, estimate in points]
     below = [max(0.0, estimate.value - estimate.low) for _, estimate in points]
     above = [max(0.0, estimate.high - estimate.value) for _, estimate in points]
     panel.errorbar(
-        [batch for batch, _ in points],
+        [batch * 10 ** (SIDE_STEP_DECADES * side_step) for batch, _ in points],
         values,
         yerr=[below, above],
         color=curve.color,

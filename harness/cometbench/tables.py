@@ -130,7 +130,7 @@ def table_g(run: Run) -> Table:
                 latency.guide if latency else "1.7 µs",
                 format_ns(estimate.value) if estimate else DASH,
                 _range(estimate, "ns"),
-                ratio.guide if ratio else "1x",
+                ratio.guide.removesuffix(" slower") if ratio else "1x",
                 format_measured(ratio) if ratio else "1x",
                 format_interval(ratio) if ratio else DASH,
                 *_percentiles(run, path),

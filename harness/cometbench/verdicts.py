@@ -35,7 +35,7 @@ def effect_threshold(noise_floor: float) -> float:
     return max(MINIMUM_EFFECT, 2.0 * noise_floor)
 
 
-def judge_ratio(  # noqa: PLR0911 - a rule is its list of outcomes
+def judge_ratio(
     estimate: Estimate, guide_value: float, better: Better, noise_floor: float | None
 ) -> Judgement:
     """Judge a paired ratio against the guide's.
@@ -78,9 +78,7 @@ def judge_ratio(  # noqa: PLR0911 - a rule is its list of outcomes
     )
 
 
-def judge_absolute(  # noqa: PLR0911 - a rule is its list of outcomes
-    estimate: Estimate, guide_value: float, better: Better
-) -> Judgement:
+def judge_absolute(estimate: Estimate, guide_value: float, better: Better) -> Judgement:
     """Set an absolute number beside the guide's; machines differ, so a factor of 2 counts as the same."""
     if estimate.workers < 2:
         return Judgement("inconclusive", f"{_workers(estimate)}: nothing is known about the noise")

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cometlog.kernel import checksum
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from cometlog.kernel import checksum
 
 GENERATOR_REFLECTED = 0x82F63B78
 LANES_BLOCK_BYTES = 3 * 256 * 8  # LANE_WORDS_MAX of crc32c.c, three times

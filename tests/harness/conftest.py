@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from rich.console import Console
+
 from cometbench.profiles import PROFILES, Profile
 from cometbench.progress import RunProgress
 from cometbench.run_root import RunRoot
-from rich.console import Console
 
 EXTRA = Path(__file__).parent / "extra"
 if str(EXTRA) not in sys.path:

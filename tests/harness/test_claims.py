@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import made_up
 import pytest
 from click.testing import CliRunner
+from pydantic import ValidationError
+
+import made_up
 from cometbench import cli
 from cometbench.evaluate import evaluate_claims, result_ids
 from cometbench.experiment import load_experiments
 from cometbench.guide import guide_machine, guide_run, write_guide
 from cometbench.registry import Check, Section, all_claims, load_sections
-from pydantic import ValidationError
 
 ROOT = Path(__file__).parents[2]
 CLAIM_IDS = (Path(__file__).parent / "claim_ids.txt").read_text().split()

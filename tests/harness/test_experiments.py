@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from cometbench.checkout import find_checkout
 from cometbench.errors import CheckoutNotFoundError, UsageError
 from cometbench.experiment import choose, load_experiments

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import made_up
 import pytest
+
+import made_up
 from cometbench.goals import GOALS, GoalResult, evaluate_goals
 from cometbench.model import Measurement, Run, Sample
 
@@ -37,6 +38,18 @@ def test_the_whole_interval_decides(values: list[float], verdict: str) -> None:
     append = _with_values(made_up.measurement("goal.writer_append.mmap", 1.0, experiment="goal"), values)
     write = _with_values(made_up.measurement("goal.os_write", 1.0, experiment="goal"), [1050.0] * len(values))
     assert _goal(made_up.run([append, write]), "single.os_write").verdict == verdict
+
+
+def test_a_run_as_noisy_as_a_factor_of_two_neither_meets_nor_misses() -> None:
+    first, second = made_up.control()
+    strays = _with_values(second, [40.0, 100.0, 110.0, 100.0, 45.0])
+    pair = [
+        made_up.measurement("goal.writer_append.mmap", 100.0, experiment="goal"),
+        made_up.measurement("goal.os_write", 1050.0, experiment="goal"),
+    ]
+    assert _goal(made_up.run([*pair, first, second]), "single.os_write").verdict == "met"
+    noisy = _goal(made_up.run([*pair, first, strays]), "single.os_write")
+    assert (noisy.verdict, noisy.reason) == ("inconclusive", "the A/A control strays by 150%")
 
 
 def test_the_difference_to_an_empty_call_is_paired() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cometbench.latency import measure_latency, summarise
 from faulty_experiments import raw
+
+from cometbench.latency import measure_latency, summarise
 
 
 def test_samples_are_taken_stored_and_verified(tiny, root, extra):

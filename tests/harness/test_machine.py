@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from cometbench.environment import commit_of, mount_of, volatile_facts
 from cometbench.machine import fingerprint, stable_hardware
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from cometbench import _native
 from hypothesis import given
 from hypothesis import strategies as st
+
+from cometbench import _native
 
 FLOORS = [
     "clock_read",

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from cometbench.errors import UsageError
 from cometbench.run_root import RunRoot, sweep
 

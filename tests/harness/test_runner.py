@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
+from faulty_experiments import raw
+
 from cometbench.errors import CometbenchError
 from cometbench.latency import measure_latency
 from cometbench.runner import Runner
-from faulty_experiments import raw
 
 
 def run(benchmarks, stand, seed=11, profile=None):

@@ -10,9 +10,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import made_up
 import numpy as np
 import pytest
+
+import made_up
 from cometbench.errors import CometbenchError
 from cometbench.model import Machine
 from cometbench.store import ResultsError, RunStore, load_latency, load_machine, load_run, write_atomically

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from faulty_experiments import raw
+
 from cometbench.errors import CometbenchError
 from cometbench.syscalls import StraceMissingError, count_syscalls, parse_summary, parse_trace, require_strace
-from faulty_experiments import raw
 
 TRACE = """\
 100 newfstatat(AT_FDCWD, "/etc/hosts", 0x7ffd, 0) = 0

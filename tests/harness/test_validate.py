@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import made_up
 import pytest
 from click.testing import CliRunner
+
+import made_up
 from cometbench import cli
 from cometbench.evaluate import evaluate_claims
 from cometbench.guide import write_guide

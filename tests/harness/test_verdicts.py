@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import made_up
 import pytest
+
+import made_up
 from cometbench.evaluate import evaluate_claims, noise_floor
 from cometbench.model import ClaimResult, Measurement, Run, Sample, Verification
 from cometbench.stats import Estimate

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from cometbench.subjects.contract import Chunk
-from cometbench.verification import Appended, verify_bytes, verify_entries
 from hypothesis import given
 from hypothesis import strategies as st
+
+from cometbench.subjects.contract import Chunk
+from cometbench.verification import Appended, verify_bytes, verify_entries
 
 POOL = [f"entry-{number:03d}".encode() for number in range(10)]
 STREAM = "bench:v1:shard:0000"

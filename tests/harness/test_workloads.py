@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from cometbench.errors import UsageError
 from cometbench.workloads import WORKLOADS, batches_of, build_pool, entropy, pool_size
 

@@ -43,6 +43,8 @@ cdef class Appender:
     cdef readonly str stream
     cdef readonly uint64_t needed_units
 
+    cpdef extend(self, entries)
+    cdef object append_one(self, entry)
     cdef void set_idle(self) noexcept nogil
     cdef int claim(self, uint64_t units, uint64_t entries, uint64_t *claimed) noexcept nogil
     cdef int commit(

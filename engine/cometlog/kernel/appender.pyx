@@ -35,6 +35,10 @@ cdef extern from *:
     """
     void prefetch_for_store(void *pointer) nogil
 
+cdef extern from "entry_range.h":
+    int entry_range_check() except -1
+    object entry_range_new(unsigned long long first, unsigned long long count)
+
 cdef enum:
     FENCES_MAX = 3
     CACHE_LINE_BYTES = 64
@@ -43,6 +47,7 @@ cdef uint64_t SEALED_BIT = <uint64_t>1 << TAIL_SEALED_SHIFT
 cdef uint64_t ENTRIES_MAX = 0xFFFFFFFF
 
 crc32c_initialise()
+entry_range_check()
 
 
 cdef class Appender:
@@ -118,23 +123,26 @@ cdef class Appender:
 
     def append(self, entry):
         """Append one entry and return its number."""
+        return self.append_one(entry)
+
+    cdef object append_one(self, entry):
         if not PyBytes_CheckExact(entry):
             entry = as_bytes(entry, 0)
         if <size_t>PyBytes_GET_SIZE(entry) >= self.compress_from_bytes:
             return self.append_compressed([entry])
         return self.append_payload(<const uint8_t *>PyBytes_AS_STRING(entry), PyBytes_GET_SIZE(entry), 1, CODEC_NONE)
 
-    def extend(self, entries):
+    cpdef extend(self, entries):
         """Append a batch that becomes visible as a whole; return the range of its entry numbers."""
         cdef list items = entries if type(entries) is list else list(entries)
         cdef Py_ssize_t count = PyList_GET_SIZE(items)
         cdef Py_ssize_t position
         cdef size_t data_bytes = 0
-        cdef object item, first
+        cdef object item
+        cdef uint64_t first
         cdef bint copied = items is not entries
         if count == 0:
-            first = self.next_entry()
-            return range(first, first)
+            return entry_range_new(self.next_entry(), 0)
         if count > MAX_BATCH_ENTRIES:
             raise BatchTooLargeError(f"a batch has at most {MAX_BATCH_ENTRIES} entries, got {count}")
         for position in range(count):
@@ -148,12 +156,12 @@ cdef class Appender:
                 item = items[position] = as_bytes(item, position)
             data_bytes += PyBytes_GET_SIZE(item)
         if count == 1:
-            first = self.append(items[0])
+            first = self.append_one(items[0])
         elif data_bytes >= self.compress_from_bytes * <size_t>count:
             first = self.append_compressed(items)
         else:
             first = self.append_items(items, data_bytes)
-        return range(first, first + count)
+        return entry_range_new(first, count)
 
     def append_compressed(self, list items not None):
         """Append a batch whose mean entry is large enough to try compression; return its first number."""
@@ -180,12 +188,12 @@ cdef class Appender:
         cdef uint64_t deadline = monotonic_clock_ns() + timeout_ns
         cdef uint64_t seen = load_acquire(self.backed)
         cdef uint64_t now
-        cdef int turn
+        cdef int _turn
         cdef Mapping pinned = self.segment
         pinned.exports += 1
         with nogil:
             while seen < units:
-                for turn in range(64):
+                for _turn in range(64):
                     spin_pause()
                 now = load_acquire(self.backed)
                 if now != seen:

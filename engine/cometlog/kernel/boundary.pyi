@@ -1,7 +1,8 @@
 from typing import TypeAlias
 
-from cometlog.kernel.scan import Walk
 from typing_extensions import Buffer
+
+from cometlog.kernel.scan import Walk
 
 _Boundary: TypeAlias = tuple[int, int, int, int]
 

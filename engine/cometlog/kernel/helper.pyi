@@ -1,7 +1,7 @@
-from typing import final
+from typing import Self, final
 
-from cometlog.kernel.index_writer import IndexWriter
 from cometlog.kernel.fork_guard import ForkGuard
+from cometlog.kernel.index_writer import IndexWriter
 from cometlog.kernel.mapping import Mapping
 
 @final
@@ -13,17 +13,18 @@ class Helper:
 @final
 class ShardWatch:
     closed: bool
-    def __init__(
-        self,
+    def __new__(
+        cls,
         helper: Helper,
         directory_fd: int,
         *,
         guard: ForkGuard | None = None,
         populate: bool,
-        prepare: bool,
         checkpoint_interval_ns: int,
+    ) -> Self: ...
+    def follow(
+        self, segment: Mapping, fd: int, capacity_units: int, index: IndexWriter | None, keeper: bool
     ) -> None: ...
-    def follow(self, segment: Mapping, fd: int, capacity_units: int, index: IndexWriter | None) -> None: ...
     def note_populated(self, populated_bytes: int) -> None: ...
     def grow(self, units: int) -> None: ...
     def wake(self) -> None: ...

@@ -134,11 +134,11 @@ cdef class Helper:
 cdef class ShardWatch:
     """One shard under a helper's care.
 
-    ``directory_fd`` stays open for the life of the watch. ``populate`` is for paths that store into the map; ``prepare`` for those
-    that want the next segment's file ready. ``guard`` is the guard of the shard's appender, or None.
+    ``directory_fd`` stays open for the life of the watch. ``populate`` is for paths that store into the map. ``guard`` is the guard of
+    the shard's appender, or None.
     """
 
-    def __cinit__(self, Helper helper not None, int directory_fd, *, ForkGuard guard=None, bint populate, bint prepare,
+    def __cinit__(self, Helper helper not None, int directory_fd, *, ForkGuard guard=None, bint populate,
                   uint64_t checkpoint_interval_ns):
         self.watch = <Watch *>calloc(1, sizeof(Watch))
         if self.watch == NULL:
@@ -149,7 +149,6 @@ cdef class ShardWatch:
         self.watch.directory_fd = directory_fd
         self.watch.next_fd = -1
         self.watch.populate = populate
-        self.watch.prepare = prepare
         self.watch.open_word = guard.word if guard is not None else NULL
         self.watch.checkpoint_interval_ns = checkpoint_interval_ns
         self.lock()
@@ -168,8 +167,8 @@ cdef class ShardWatch:
             pthread_mutex_lock(&self.helper.mutex)
         return 0
 
-    def follow(self, Mapping segment not None, int fd, uint64_t capacity_units, IndexWriter index):
-        """Look after this segment from now on; ``index`` is None where another process keeps the shard's index.
+    def follow(self, Mapping segment not None, int fd, uint64_t capacity_units, IndexWriter index, bint keeper):
+        """Look after this segment from now on; ``keeper`` where this process grows it for all; ``index`` may be None.
 
         The thread finishes the index of the segment before and unmaps that segment.
         """
@@ -189,6 +188,7 @@ cdef class ShardWatch:
         self.watch.length = segment.length
         self.watch.capacity = capacity_units
         self.watch.fd = fd
+        self.watch.keeper = keeper
         self.watch.last_units = tail_units(load_acquire(<uint64_t *>(segment.base + SEGMENT_TAIL)))
         self.watch.populated = SEGMENT_HEADER_BYTES + self.watch.last_units * UNIT_BYTES
         self.watch.failed = False

@@ -1,19 +1,20 @@
-from typing import final
+from typing import Self, final
+
+from typing_extensions import Buffer
 
 from cometlog.kernel.mapping import Mapping
-from typing_extensions import Buffer
 
 @final
 class IndexWriter:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         mapping: Mapping,
         uuid: Buffer,
         interval: int,
         directory_fd: int,
         file_name: str,
         mode: int = 0o600,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def covered_units(self) -> int: ...
     @property

@@ -14,7 +14,7 @@ cdef struct Watch:
     int fd
     int directory_fd
     bint populate
-    bint prepare
+    bint keeper                   # this process grows the file and prepares the next for all
     bint failed                   # the last growth failed; only a writer tries again
     int next_fd
     uint8_t *next_map

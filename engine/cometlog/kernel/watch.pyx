@@ -37,8 +37,10 @@ cdef extern from "growth.h" nogil:
     int populate_range(uint8_t *map, uint64_t start, uint64_t stop)
 
 cdef enum:
-    STEP_BYTES = 1024 * 1024            # one step of growth; what an idle shard costs on disk
+    STEP_BYTES = 256 * 1024             # one step of growth
+    FIRST_BYTES = 1024 * 1024           # of a file prepared at a low rate: what an idle shard costs on disk
     LEAD_BYTES_MIN = 512 * 1024
+    LEAD_BYTES_BEHIND_KEEPER = 128 * 1024
     LEAD_BYTES_MAX = 32 * 1024 * 1024
     LEAD_ROUNDS = 8                     # appends of this many rounds at the present rate are kept ready
 
@@ -78,12 +80,16 @@ cdef bint tend_growth(Watch *watch) noexcept nogil:
     cdef uint64_t units = tail_units(tail)
     cdef uint64_t moved = (units - watch.last_units) * UNIT_BYTES
     cdef uint64_t position = SEGMENT_HEADER_BYTES + units * UNIT_BYTES
-    cdef uint64_t wanted
+    cdef uint64_t wanted, backed
     watch.last_units = units
     if moved:
         watch.failed = False
         watch.lead = min(max(moved * LEAD_ROUNDS, watch.lead - watch.lead // 16), <uint64_t>LEAD_BYTES_MAX)
     wanted = min(position + max(watch.lead, <uint64_t>LEAD_BYTES_MIN), watch.length)
+    if not watch.keeper:
+        # The keeper's process grows the file for all; here its pages are only mapped, unless the keeper falls behind.
+        backed = SEGMENT_HEADER_BYTES + load_acquire(<uint64_t *>(watch.map + SEGMENT_BACKED)) * UNIT_BYTES
+        wanted = min(wanted, max(backed, position + LEAD_BYTES_BEHIND_KEEPER))
     if wanted > watch.populated and not tail_sealed(tail) and not watch.failed:
         watch.failed = grow_step(watch, wanted) != 0
         return True
@@ -130,9 +136,9 @@ cdef bint tend_next(Watch *watch) noexcept nogil:
 
     It begins when a quarter of this one is left, or what two leads at the present rate would fill.
     """
-    cdef uint64_t wanted = min(max(2 * watch.lead, <uint64_t>STEP_BYTES), watch.length)
+    cdef uint64_t wanted = min(max(2 * watch.lead, <uint64_t>FIRST_BYTES), watch.length)
     cdef uint64_t left = (watch.capacity - watch.last_units) * UNIT_BYTES
-    if not watch.prepare or watch.failed or left > max(watch.capacity * UNIT_BYTES // 4, 2 * watch.lead):
+    if not watch.keeper or watch.failed or left > max(watch.capacity * UNIT_BYTES // 4, 2 * watch.lead):
         return False
     if watch.next_backed >= wanted:
         return False

@@ -13,8 +13,10 @@ from cometlog.kernel.appender import UNBACKED, Appender
 from cometlog.names import StreamName
 from cometlog.shard import Shard
 
-# Waiting for the helper costs no system call; a step of growth on a slow disk takes a few milliseconds.
-_HELPER_PATIENCE_NS = 20_000_000
+# Waiting for the helper costs no system call, and a step of it takes 0.1 ms. One that takes longer lacks a CPU, which spinning only
+# takes from it: then the writer grows by itself at once until a wait succeeds again.
+_PATIENCE_NS_MAX = 400_000
+_PATIENCE_NS_MIN = 20_000
 _GUARD_ASLEEP = 2
 
 
@@ -25,6 +27,7 @@ class MmapPath:
         self._arguments = (root, stream, config)
         self._pid = os.getpid()
         self._closed = False
+        self._patience_ns = _PATIENCE_NS_MAX
         self.shard = Shard(root, stream, config, "mmap", exclusive=False, populate=True)
         self.shard.attach()
         self.writer = Appender(
@@ -43,7 +46,9 @@ class MmapPath:
     def _bind_segment(self) -> None:
         segment = self.shard.follow_active()
         header = segment.header
-        self.writer.bind_segment(segment.mapping, header.number, header.base, header.capacity_units, header.uuid)
+        self.writer.bind_segment(
+            segment.mapping, header.number, header.base, header.capacity_units, header.uuid
+        )
 
     def _resolve(self, status: int) -> None:
         """Arrange what an append found missing, or raise. No claim is held here."""
@@ -67,8 +72,10 @@ class MmapPath:
     def _back(self, units: int) -> None:
         if self.shard.control.active != self.shard.segment.number:
             return
-        if not self.shard.watch.growth_failed() and self.writer.wait_until_backed(units, _HELPER_PATIENCE_NS):
+        if not self.shard.watch.growth_failed() and self.writer.wait_until_backed(units, self._patience_ns):
+            self._patience_ns = _PATIENCE_NS_MAX
             return
+        self._patience_ns = _PATIENCE_NS_MIN
         self.shard.watch.grow(units)
 
     def _attach_in_child(self) -> None:

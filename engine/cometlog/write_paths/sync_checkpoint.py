@@ -3,6 +3,7 @@
 Durable means: a returned append and its index survive the death of the process and power loss.
 """
 
+from cometlog.segment import tail_parts
 from cometlog.write_paths.async_checkpoint import AsyncPath
 
 
@@ -13,6 +14,7 @@ class SyncPath(AsyncPath):
     index_in_background = False
 
     def _commit(self) -> int:
+        units_before = tail_parts(self.shard.segment.tail())[1]
         first = super()._commit()
-        self.shard.persist_index()
+        self.shard.persist_index(units_before)
         return first

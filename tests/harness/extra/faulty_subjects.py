@@ -38,14 +38,14 @@ class FaultyFile(RawFile):
 class DiesWhileWriting(RawFile):
     """The process ends without a word in the middle of its first value."""
 
-    def time_calls(self, items, batch):  # noqa: ARG002 - the contract's signature
+    def time_calls(self, items, batch):
         os._exit(3)
 
 
 class NeverReturns(RawFile):
     """Sleeps far longer than any limit of a test; only the runner's limit ends it."""
 
-    def time_calls(self, items, batch):  # noqa: ARG002 - the contract's signature
+    def time_calls(self, items, batch):
         child = os.fork()
         if child == 0:
             Path(os.environ["CHILD_PID_FILE"]).write_text(str(os.getpid()))

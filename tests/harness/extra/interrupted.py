@@ -1,7 +1,8 @@
 """An experiment whose second benchmark interrupts the manager in its second round."""
 
-from cometbench.experiment import Experiment
 from faulty_experiments import raw
+
+from cometbench.experiment import Experiment
 
 EXPERIMENT = Experiment(
     section="interrupted",

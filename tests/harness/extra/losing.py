@@ -1,7 +1,8 @@
 """An experiment in which one benchmark loses an entry and one alters an entry; a third is sound."""
 
-from cometbench.experiment import Experiment
 from faulty_experiments import raw
+
+from cometbench.experiment import Experiment
 
 EXPERIMENT = Experiment(
     section="losing",

@@ -1,0 +1,1 @@
+# Only C declarations; see watch.pxd.

@@ -1,0 +1,174 @@
+"""The project's commands; `nox -l` lists them, and each sets up what it needs.
+
+Packages are built as wheels, kept in `build/wheels` under a digest of their sources, and installed only where that digest changed.
+A session keeps its virtual environment between runs.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+WHEELS = ROOT / "build" / "wheels"
+GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")
+PYTHON_CODE = ["engine", "harness", "experiments", "tests", "noxfile.py", "setup.py"]
+SUITE_USE = "suite needs the sections to run, for example: nox -s suite -- Q G (or: Q --profile full)"
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["tests", "lint"]
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package of this repository: where its pyproject.toml lies and what its wheel is built from."""
+
+    name: str
+    directory: str
+    sources: tuple[str, ...]
+    debug: bool = False
+
+    def source_files(self) -> Iterator[Path]:
+        """Yield every file a person wrote that goes into the build, in a fixed order."""
+        for source in self.sources:
+            path = ROOT / source
+            for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+                if file.is_file() and file.suffix not in {".so", ".pyc"}:
+                    yield file
+
+    def digest(self) -> str:
+        """Return what changes when a source or the kind of build changes."""
+        digest = hashlib.sha256(str(self.debug).encode())
+        for file in self.source_files():
+            digest.update(f"\0{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
+        return digest.hexdigest()[:16]
+
+    def wheel_directory(self) -> Path:
+        """Return where the wheel of the present sources is kept."""
+        return WHEELS / f"{self.name}{'-debug' if self.debug else ''}" / self.digest()
+
+    def drop_leftovers(self) -> None:
+        """Remove what setuptools would pack although its source is gone; compiled modules with a source stay."""
+        shutil.rmtree(self.wheel_directory().parent, ignore_errors=True)
+        sources = {file.stem for file in self.source_files() if file.suffix == ".pyx"}
+        for library in (ROOT / self.directory / "build" / ("debug" if self.debug else "")).glob("lib*"):
+            for file in library.rglob("*"):
+                if file.is_file() and not (file.suffix == ".so" and file.name.partition(".")[0] in sources):
+                    file.unlink()
+
+
+ENGINE = Package("cometlog", ".", ("engine/cometlog", "pyproject.toml", "setup.py", "README.md", "LICENSE"))
+DEBUG_ENGINE = Package(ENGINE.name, ENGINE.directory, ENGINE.sources, debug=True)
+HARNESS = Package("cometbench", "harness", ("harness/cometbench", "harness/pyproject.toml"))
+
+
+def install(session: nox.Session, *packages: Package, group: str = "") -> None:
+    """Install the tools of a dependency group, and packages of this repository where they changed."""
+    if group:
+        session.install(*nox.project.dependency_groups(GROUPS, group))
+    for package in packages:
+        wheels = package.wheel_directory()
+        mark = Path(session.virtualenv.location) / f"{package.name}.digest"
+        if mark.exists() and mark.read_text() == wheels.name:
+            continue
+        if not list(wheels.glob("*.whl")):
+            session.log(
+                f"building {package.name}{' with bounds checks and assertions' if package.debug else ''}"
+            )
+            package.drop_leftovers()
+            build = [
+                "pip",
+                "wheel",
+                "--quiet",
+                "--no-deps",
+                "--wheel-dir",
+                str(wheels),
+                f"./{package.directory}",
+            ]
+            session.run(*build, env={"COMETLOG_DEBUG": str(int(package.debug))})
+        (wheel,) = wheels.glob("*.whl")
+        session.install("--force-reinstall", "--no-deps", str(wheel))
+        session.install(str(wheel))
+        mark.write_text(wheels.name)
+
+
+def cometbench(session: nox.Session, *arguments: str) -> None:
+    """Build engine and harness, then run the harness; 130 is Ctrl-C, after which what finished is kept."""
+    install(session, ENGINE, HARNESS)
+    session.run("cometbench", *arguments)
+
+
+def with_profile(arguments: list[str], profile: str) -> list[str]:
+    """Return the arguments with a profile, unless they name one."""
+    named = any(argument.partition("=")[0] == "--profile" for argument in arguments)
+    return arguments if named else ["--profile", profile, *arguments]
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run every test against the wheels of engine and harness; arguments go to pytest."""
+    install(session, ENGINE, HARNESS, group="test")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, formatting, types, Cython sources, and the kernel's stubs against the compiled modules."""
+    install(session, ENGINE, HARNESS, group="lint")
+    session.run("ruff", "check", *PYTHON_CODE)
+    session.run("ruff", "format", "--check", *PYTHON_CODE)
+    kernel = ROOT / "engine" / "cometlog" / "kernel"
+    cython = sorted(
+        str(file.relative_to(ROOT)) for pattern in ("*.pyx", "*.pxd") for file in kernel.glob(pattern)
+    )
+    session.run("cython-lint", *cython)
+    session.run("mypy")
+    stubs = ["--mypy-config-file", "pyproject.toml", "--allowlist", "engine/stubtest-allowlist.txt"]
+    session.run("stubtest", "cometlog.kernel", "--ignore-unused-allowlist", *stubs)
+
+
+@nox.session
+def debug(session: nox.Session) -> None:
+    """Run every test against a kernel with bounds checks and assertions; arguments go to pytest."""
+    install(session, DEBUG_ENGINE, HARNESS, group="test")
+    session.run("pytest", *session.posargs, env={"COMETLOG_DEBUG": "1"})
+
+
+@nox.session
+def guide(session: nox.Session) -> None:
+    """Run the main job: every experiment, guide beside measured (`-- --profile full` for publication)."""
+    cometbench(session, "run", *with_profile(session.posargs, "quick"))
+
+
+@nox.session
+def suite(session: nox.Session) -> None:
+    """Measure chosen sections of the guide: `nox -s suite -- Q G`."""
+    arguments = list(session.posargs)
+    sections = []
+    while arguments and not arguments[0].startswith("-"):
+        sections.append(arguments.pop(0))
+    if not sections:
+        session.error(SUITE_USE)
+    cometbench(session, "run", "--sections", ",".join(sections), *with_profile(arguments, "quick"))
+
+
+@nox.session
+def bench_smoke(session: nox.Session) -> None:
+    """Run every experiment for a moment and validate the results, which are thrown away."""
+    results = Path(session.create_tmp()) / "results"
+    shutil.rmtree(results, ignore_errors=True)
+    cometbench(session, "run", "--results", str(results), *with_profile(session.posargs, "smoke"))
+    session.run("cometbench", "validate", str(results))
+    shutil.rmtree(results)
+
+
+@nox.session
+def ceilings(session: nox.Session) -> None:
+    """Count the instructions of the hot path with callgrind and hold them against their ceilings."""
+    install(session, ENGINE, group="test")
+    session.run("pytest", "tests/engine/test_instruction_ceilings.py", *session.posargs)
