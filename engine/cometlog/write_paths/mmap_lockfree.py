@@ -46,7 +46,7 @@ class MmapPath:
 
     def _connect(self) -> None:
         self.writer.bind_control(self.shard.control.mapping)
-        self.writer.bind_slot(self.shard.take_slot())
+        self.writer.bind_slot(self.shard.slots.take())
         self._bind_segment()
         self.writer.open()
 
