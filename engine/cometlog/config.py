@@ -102,7 +102,7 @@ class ConcurrencyConfig(_Group):
 
 @dataclass(frozen=True, slots=True)
 class RetentionConfig(_Group):
-    """What retention may remove; 0 means no limit.
+    """What retention may remove; 0 means no limit. This version applies none: a client refuses anything but the defaults.
 
     ``max_age_s``: segments whose newest entry is older. Default 0.
     ``max_shard_bytes``: bytes of one shard. Default 0.
@@ -131,8 +131,8 @@ class Config:
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if not isinstance(value, _Group):
-                raise ConfigurationError(f"{item.name} is a group of the configuration, got {value!r}")
+            if type(value) is not type(item.default):
+                raise ConfigurationError(f"{item.name} is a {type(item.default).__name__}, got {value!r}")
 
     @classmethod
     def default(cls) -> Self:
