@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
 from cometlog.kernel import layout
 from cometlog.reader import ShardReader
 from cometlog.reference import SegmentImage, walk

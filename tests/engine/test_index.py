@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 
 import pytest
+
 from cometlog.index import START, load_index
 from cometlog.kernel import checksum, layout
 from cometlog.kernel.index_writer import IndexWriter

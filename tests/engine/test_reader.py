@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from cometlog import reference
 from cometlog.control import Control
 from cometlog.errors import (

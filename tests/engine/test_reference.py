@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from cometlog import reference
 from cometlog.inflate import inflate
 from cometlog.kernel import checksum, decode, layout, scan
 from cometlog.kernel.mapping import Mapping
 from cometlog.reference import End, SegmentImage, decode_batch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 ENDS = {
     scan.STOP_TAIL: End.TAIL,
