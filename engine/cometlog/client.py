@@ -27,11 +27,14 @@ from cometlog.kernel.dispatch import Dispatch
 from cometlog.names import compile_pattern, parse_stream
 from cometlog.read_batch import Entry, ReadBatch
 from cometlog.reader import ShardReader
+from cometlog.rotation import sync_directory
+from cometlog.segment import open_checked
 from cometlog.statistics import ShardStatistics, read_statistics
 from cometlog.write_paths import WRITE_PATHS
 from cometlog.write_paths.base import WritePath, Writer
 
 FORMAT_FILE = "FORMAT"
+_MARKER_BYTES_MAX = 100
 
 
 def open(  # noqa: A001 - the name that DESIGN and every example use
@@ -59,7 +62,7 @@ class Client(Dispatch):
         if config is not None and not isinstance(config, Config):
             raise ConfigurationError(f"config is a cometlog.Config, got {config!r}")
         name = "mmap" if write_path is None else write_path
-        if name not in WRITE_PATHS:
+        if not isinstance(name, str) or name not in WRITE_PATHS:
             raise ConfigurationError(f"write_path is one of {', '.join(WRITE_PATHS)}, got {write_path!r}")
         if config is not None and config.retention != RetentionConfig():
             raise ConfigurationError(
@@ -83,19 +86,18 @@ class Client(Dispatch):
     def _prepare_root(self) -> None:
         marker = self.path / FORMAT_FILE
         if not self.read_only:
-            self.path.mkdir(self.config.storage.directory_mode, parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                self.path.mkdir(self.config.storage.directory_mode, parents=True, exist_ok=True)
         if not self.path.is_dir():
             raise NotALogError(f"{self.path} is not a directory")
         line = f"cometlog {layout.FORMAT_VERSION}\n"
         try:
-            text = marker.read_text()
+            with os.fdopen(open_checked(marker, os.O_RDONLY), "rb") as file:
+                text = file.read(_MARKER_BYTES_MAX).decode("ascii", "replace")
         except FileNotFoundError:
             if self.read_only:
                 raise NotALogError(f"{self.path} holds no log: {marker} is missing") from None
-            temporary = self.path / f"{FORMAT_FILE}.tmp.{os.getpid()}.{os.urandom(4).hex()}"
-            temporary.write_text(line)
-            temporary.chmod(self.config.storage.file_mode)
-            temporary.rename(marker)
+            self._write_marker(marker, line)
             return
         word, _, version = text.strip().partition(" ")
         if word != "cometlog" or not version.isdecimal():
@@ -104,6 +106,24 @@ class Client(Dispatch):
             raise NewerFormatError(
                 f"{marker} says format {version}; this engine reads up to {layout.FORMAT_VERSION}"
             )
+
+    def _write_marker(self, marker: Path, line: str) -> None:
+        """Put the marker in place, durable before anything that a sync promises to keep lies beside it."""
+        temporary = marker.with_name(f"{FORMAT_FILE}.tmp.{os.getpid()}.{os.urandom(4).hex()}")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(temporary, flags, self.config.storage.file_mode)
+        try:
+            with os.fdopen(fd, "w", encoding="ascii") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(fd)
+            temporary.rename(marker)
+        except BaseException:
+            temporary.unlink()
+            raise
+        sync_directory(self.path)
+        with suppress(PermissionError):  # a parent that may be passed but not listed
+            sync_directory(self.path.parent)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -131,8 +131,8 @@ class Config:
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if not isinstance(value, _Group):
-                raise ConfigurationError(f"{item.name} is a group of the configuration, got {value!r}")
+            if type(value) is not type(item.default):
+                raise ConfigurationError(f"{item.name} is a {type(item.default).__name__}, got {value!r}")
 
     @classmethod
     def default(cls) -> Self:

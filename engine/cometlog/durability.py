@@ -1,6 +1,6 @@
 """Making a shard durable: group commit through one syncer (PROTOCOL G).
 
-Thread safety: threads of a client queue on ``_mutex``, processes on lock byte 3. Whoever waited looks first whether the sync
+Thread safety: threads of a client queue on ``mutex``, processes on lock byte 3. Whoever waited looks first whether the sync
 that just ended covered it.
 
 Invariants: the durable position never passes the resolved prefix seen when the sync started; after the first error nothing is
@@ -11,12 +11,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from cometlog.control import Control
 from cometlog.durable_mark import DurableMark, MarkFile, read_mark
-from cometlog.errors import CorruptionError, SyncError
+from cometlog.errors import ClosedError, CorruptionError, SyncError
 from cometlog.kernel import layout, scan
 from cometlog.locks import SYNC_BYTE, ShardLocks
 from cometlog.repair import Repairer
@@ -45,11 +46,12 @@ def poisoned_error(stream: str) -> SyncError:
 
 
 class Syncer:
-    """Syncs one shard for one client. ``open_segment(number)`` returns a writable Segment that the client keeps open."""
+    """Syncs one shard for one client. ``open_segment(name)`` lends a writable Segment."""
 
     def __init__(
         self, stream: str, directory: Path, control: Control, locks: ShardLocks,
-        open_segment: Callable[[SegmentName], Segment], *, file_mode: int, stall_timeout_s: float, gather_delay_s: float,
+        open_segment: Callable[[SegmentName], AbstractContextManager[Segment]], *,
+        file_mode: int, stall_timeout_s: float, gather_delay_s: float,
     ) -> None:  # fmt: skip
         self._stream = stream
         self._directory = directory
@@ -60,7 +62,8 @@ class Syncer:
         self._mark_file = MarkFile(self._mark_path, file_mode)
         self._stall_timeout_s = stall_timeout_s
         self._gather_delay_s = gather_delay_s
-        self._mutex = threading.Lock()
+        self.mutex = threading.RLock()
+        self._closed = False
         self._marked_number = 0
         self._marked_at = 0.0
         self.sync_count = 0
@@ -72,21 +75,22 @@ class Syncer:
         Raises SyncError, in every process from then on, when the file system failed; StalledWriterError when a live writer
         stopped inside the range.
         """
-        if self._covers(position):
-            return
         if self._gather_delay_s:
             time.sleep(self._gather_delay_s)
-        with self._mutex:
-            if self._covers(position):
+        with self.mutex:
+            if self._closed:
+                raise ClosedError(f"the client that wrote {self._stream} was closed before its sync began")
+            if self.covers(position):
                 return
             self._locks.wait_exclusive(SYNC_BYTE)
             try:
-                if not self._covers(position):
+                if not self.covers(position):
                     self._sync_to_tail()
             finally:
                 self._locks.unlock(SYNC_BYTE)
 
-    def _covers(self, position: Position) -> bool:
+    def covers(self, position: Position) -> bool:
+        """Return whether everything before ``position`` is on stable storage; raises SyncError once a sync failed."""
         if self._control.poisoned:
             raise poisoned_error(self._stream)
         return self._control.durable_entry >= position.next_entry
@@ -98,8 +102,13 @@ class Syncer:
             name for name in list_segments(self._directory) if mark is None or name.number >= mark.number
         ]
         active = self._control.active
+        with ExitStack() as lent:
+            self._sync_segments(
+                mark, [lent.enter_context(self._open_segment(name)) for name in names if name.number <= active]
+            )
+
+    def _sync_segments(self, mark: DurableMark | None, segments: list[Segment]) -> None:
         reached: Position | None = None
-        segments = [self._open_segment(name) for name in names if name.number <= active]
         for segment in segments:
             start = mark if mark is not None and mark.uuid == segment.header.uuid else None
             reached = self._resolve_to_tail(segment, start)
@@ -183,4 +192,5 @@ class Syncer:
 
     def close(self) -> None:
         """Close the mark file."""
+        self._closed = True
         self._mark_file.close()

@@ -59,6 +59,12 @@ class MarkFile:
 
     def __init__(self, path: Path, file_mode: int) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, file_mode)
+        try:
+            # Both slots exist before the first mark: a disk that fills up later cannot fail an append that is durable.
+            os.posix_fallocate(self._fd, 0, layout.MARK_SLOT_STRIDE_BYTES + layout.MARK_SIZE_BYTES)
+        except BaseException:
+            os.close(self._fd)
+            raise
 
     def write(self, mark: DurableMark) -> None:
         """Store a mark in the slot of its sequence, unsynced."""

@@ -17,6 +17,7 @@ from cometlog.segment import open_checked
 
 ATTACH_BYTE = 0
 REPAIR_BYTE = 1
+LEAVE_BYTE = 2
 SYNC_BYTE = 3
 APPEND_BYTE = 4
 INDEX_BYTE = 5

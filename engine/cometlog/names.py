@@ -30,11 +30,15 @@ class StreamName(NamedTuple):
         return root / self.namespace / self.version / f"{self.shard:04d}"
 
 
-@lru_cache(maxsize=4096)
 def parse_stream(text: str) -> StreamName:
     """Return the parts of a stream name; raises StreamNameError naming the part that is wrong."""
     if not isinstance(text, str):
         raise StreamNameError(f"a stream name is a string, got {type(text).__name__}")
+    return _parse(text)
+
+
+@lru_cache(maxsize=4096)
+def _parse(text: str) -> StreamName:
     parts = text.split(":")
     if len(parts) != 4 or parts[2] != "shard":
         raise StreamNameError(f"a stream name is namespace:version:shard:NNNN, got {text!r}")

@@ -24,6 +24,11 @@ def capacity_for(segment_size_bytes: int) -> int:
     return (segment_size_bytes - layout.SEGMENT_HEADER_BYTES) // layout.UNIT_BYTES
 
 
+def batch_bytes_max_for(segment_size_bytes: int) -> int:
+    """Return the most bytes of a batch, offsets included, that a log with segments of this length takes."""
+    return min(capacity_for(segment_size_bytes) * layout.UNIT_BYTES // 2, layout.MAX_BATCH_BYTES)
+
+
 class PreparedFile:
     """A segment file under a temporary name: allocated, mapped, populated, not yet published."""
 

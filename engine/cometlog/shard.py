@@ -11,7 +11,9 @@ attaches anew.
 import os
 import threading
 import time
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from cometlog import recovery
@@ -20,13 +22,13 @@ from cometlog.config import Config
 from cometlog.control import CleanRecord, Control
 from cometlog.durability import Position, Syncer, poisoned_error
 from cometlog.durable_mark import read_mark
-from cometlog.errors import NotALogError, ShardBusyError, WritePathConflictError
+from cometlog.errors import ClosedError, NotALogError, ShardBusyError, WritePathConflictError
 from cometlog.file_system import check_file_system
 from cometlog.kernel import layout
 from cometlog.kernel.fork_guard import ForkGuard, guard_descriptor, release_descriptor
 from cometlog.kernel.helper import ShardWatch
 from cometlog.kernel.index_writer import IndexWriter
-from cometlog.locks import ATTACH_BYTE, INDEX_BYTE, SLOT_BYTE_FIRST, ShardLocks
+from cometlog.locks import ATTACH_BYTE, INDEX_BYTE, LEAVE_BYTE, SLOT_BYTE_FIRST, ShardLocks
 from cometlog.names import StreamName
 from cometlog.repair import Repairer
 from cometlog.rotation import (
@@ -82,6 +84,7 @@ class Shard:
         self._index_in_background = index_in_background
         self._populate = populate
         self._kept: dict[int, Segment] = {}
+        self._pins: Counter[int] = Counter()
         self._slots: list[int] = []
         self._synced_index: IndexWriter | None = None
         self._indexed_number = 0
@@ -96,31 +99,39 @@ class Shard:
         storage = self.config.storage
         make_directories(self._root, self.directory, storage.directory_mode)
         check_file_system(self.directory, allow_network=storage.allow_network_file_system)
-        self.locks = ShardLocks(self.directory / "lock", storage.file_mode)
-        self._directory_fd = -1
-        try:
+        with ExitStack() as undo:
+            self.locks = ShardLocks(self.directory / "lock", storage.file_mode)
+            undo.callback(self.locks.close)
             self._enter()
+            undo.callback(self.control.close)
             self._slots = []
             self._kept = {}
             self.rotation_slot = self.take_slot()
             self._directory_fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            undo.callback(self._close_directory)
             guard_descriptor(self._directory_fd)
+            # Only the mmap path looks at the guard word, so only there may the helper sleep until an append wakes it.
             self.watch = ShardWatch(
-                helper_of_this_process(), self._directory_fd, guard=self.guard, populate=self._populate,
-                checkpoint_interval_ns=storage.checkpoint_interval_ms * 1_000_000,
+                helper_of_this_process(), self._directory_fd, guard=self.guard if self._populate else None,
+                populate=self._populate, checkpoint_interval_ns=storage.checkpoint_interval_ms * 1_000_000,
+                file_mode=storage.file_mode,
             )  # fmt: skip
+            undo.callback(self.watch.close)
             self.syncer = Syncer(
-                self.stream, self.directory, self.control, self.locks, self._kept_segment,
+                self.stream, self.directory, self.control, self.locks, self._pinned_segment,
                 file_mode=storage.file_mode, stall_timeout_s=self.config.concurrency.stall_timeout_s,
                 gather_delay_s=self.config.concurrency.gather_delay_us / 1e6,
             )  # fmt: skip
-            self._bind(self._open_by_number(self.control.active))
-        except BaseException:
-            if self._directory_fd >= 0 and release_descriptor(self._directory_fd):
-                os.close(self._directory_fd)
-            self.locks.close()
-            raise
+            undo.callback(self.syncer.close)
+            segment = self._open_by_number(self.control.active)
+            undo.callback(segment.close)
+            self._bind(segment)
+            undo.pop_all()
         self.attached = True
+
+    def _close_directory(self) -> None:
+        if release_descriptor(self._directory_fd):
+            os.close(self._directory_fd)
 
     def _enter(self) -> None:
         started = time.monotonic()
@@ -138,7 +149,11 @@ class Shard:
             if not path.exists():
                 Control.create(path, self.config.storage.file_mode)
             self.control = Control(path, writable=True)
-            self._prepare_alone()
+            try:
+                self._prepare_alone()
+            except BaseException:
+                self.control.close()
+                raise
             if not self._exclusive:
                 self.locks.try_shared(ATTACH_BYTE)
             return True
@@ -150,7 +165,11 @@ class Shard:
             if waited_s > _CONFLICT_AFTER_S and self._path_in_use(path) == "buffered":
                 raise self._conflict("buffered")
             return False
-        self.control = Control(path, writable=True)
+        try:
+            self.control = Control(path, writable=True)
+        except FileNotFoundError:  # whoever held the shard alone died before it made the file
+            self.locks.unlock(ATTACH_BYTE)
+            return False
         if (
             self.control.write_path is None
             or self.control.stored_boot_identity != self.control.boot_identity()
@@ -246,15 +265,28 @@ class Shard:
         return Segment(self.directory / name.file_name, writable=True)
 
     def _kept_segment(self, name: SegmentName) -> Segment:
-        """Return an open segment of this shard for the syncer; it stays open until it is durable."""
+        if name.number == self.segment.number:
+            return self.segment
+        if name.number not in self._kept:
+            self._kept[name.number] = Segment(self.directory / name.file_name, writable=True)
+        kept = self._kept[name.number]
+        kept.ensure_mapped()
+        return kept
+
+    @contextmanager
+    def _pinned_segment(self, name: SegmentName) -> Iterator[Segment]:
+        """Lend an open, mapped segment: neither a rotation nor a sync in another thread closes it meanwhile."""
         with self.lock:
-            if name.number == self.segment.number:
-                return self.segment
-            if name.number not in self._kept:
-                self._kept[name.number] = Segment(self.directory / name.file_name, writable=True)
-            kept = self._kept[name.number]
-            kept.ensure_mapped()
-            return kept
+            self._check_attached()
+            segment = self._kept_segment(name)
+            view = memoryview(segment.mapping)
+            self._pins[name.number] += 1
+        try:
+            yield segment
+        finally:
+            view.release()
+            with self.lock:
+                self._pins[name.number] -= 1
 
     def _bind(self, segment: Segment, populated_bytes: int = 0) -> None:
         self.segment = segment
@@ -290,13 +322,17 @@ class Shard:
         index.write_checkpoint()
         index.sync()
 
-    def follow_active(self) -> Segment:
+    def _check_attached(self) -> None:
+        if not self.attached:
+            raise ClosedError(f"the client that wrote {self.stream} is closed")
+
+    def follow_active(self, *, rotate: bool = True) -> Segment:
         """Bind the active segment if it is another one than before, and return it; a sealed one is rotated first."""
         with self.lock:
             while True:
                 active = self.control.active
                 if self.segment.number == active:
-                    if not tail_parts(self.segment.tail())[2]:
+                    if not rotate or not tail_parts(self.segment.tail())[2]:
                         return self.segment
                     self._rotate(self.segment)
                 if self.segment.number != self.control.active:
@@ -312,7 +348,8 @@ class Shard:
         """Close what a sync has covered; of the rest keep the newest, whose descriptors saw every store."""
         durable_segment = self.control.mapping.load_acquire(layout.CONTROL_DURABLE_SEGMENT)
         for number in sorted(self._kept):
-            if number < durable_segment or len(self._kept) > _KEPT_SEGMENTS_MAX:
+            dispensable = number < durable_segment or len(self._kept) > _KEPT_SEGMENTS_MAX
+            if dispensable and not self._pins[number]:
                 self._kept.pop(number).close()
 
     def _rotate(self, sealed: Segment) -> None:
@@ -349,14 +386,20 @@ class Shard:
         return True
 
     def position(self) -> Position:
-        """Return where the shard ends now."""
-        segment = self.follow_active()
-        entries, units, _ = tail_parts(segment.tail())
-        return Position(segment.number, units, segment.base + entries)
+        """Return where the shard ends now. Takes no disk: a sealed segment on a full disk is a place like another."""
+        with self.lock:
+            self._check_attached()
+            segment = self.follow_active(rotate=False)
+            entries, units, _ = tail_parts(segment.tail())
+            return Position(segment.number, units, segment.base + entries)
 
     def sync(self) -> None:
         """Make every entry appended so far durable."""
-        self.syncer.sync(self.position())
+        with self.lock:
+            position = self.position()
+            if self.syncer.covers(position):
+                return
+        self.syncer.sync(position)
 
     def repair(self, segment_number: int, unit: int) -> None:
         """Resolve a word that a reader found unresolved for long (D); raises StalledWriterError naming a live writer."""
@@ -364,7 +407,8 @@ class Shard:
         if not names:
             return
         repairer = Repairer(self.control, self.locks)
-        repairer.repair(self._kept_segment(names[0]), unit, self.config.concurrency.stall_timeout_s)
+        with self._pinned_segment(names[0]) as segment:
+            repairer.repair(segment, unit, self.config.concurrency.stall_timeout_s)
         if repairer.repaired_words:
             with self.lock:
                 self.control.add_to_slot(self.rotation_slot, layout.SLOT_REPAIRS, repairer.repaired_words)
@@ -376,25 +420,41 @@ class Shard:
 
     def detach(self) -> None:
         """Leave the shard; the last to leave syncs and writes the clean record (A4)."""
-        with self.lock:
+        # A sync in another thread ends first: what it looks at is closed below.
+        with self.syncer.mutex, self.lock:
             if not self.attached:
                 return
-            self.attached = False
-            self.watch.close()
             try:
+                self.watch.close()
                 for index in self._slots:
                     self.locks.unlock(SLOT_BYTE_FIRST + index)
-                if (self._exclusive or self.locks.try_exclusive(ATTACH_BYTE)) and not self.control.poisoned:
-                    self.syncer.leave(self.position_alone())
+                if self._is_last_to_leave() and not self.control.poisoned:
+                    self.syncer.leave(self._position_alone())
                     tail = self.segment.tail()
                     self.control.write_clean_record(
                         CleanRecord(self.segment.number, tail, self.segment.header.uuid)
                     )
             finally:
+                self.attached = False
                 self._release()
 
-    def position_alone(self) -> Position:
-        """Return the end of the shard once this client is the last."""
+    def _is_last_to_leave(self) -> bool:
+        """Hold the shard alone if nobody else is attached, or else stop being attached.
+
+        Two that leave at once would each see the other, so they ask one after the other: byte 2 is held for two calls.
+        """
+        if self._exclusive:
+            return True
+        self.locks.wait_exclusive(LEAVE_BYTE)
+        try:
+            last = self.locks.try_exclusive(ATTACH_BYTE)
+            if not last:
+                self.locks.unlock(ATTACH_BYTE)
+            return last
+        finally:
+            self.locks.unlock(LEAVE_BYTE)
+
+    def _position_alone(self) -> Position:
         if self.control.active != self.segment.number:
             self._kept[self.segment.number] = self.segment
             self.segment = self._open_by_number(self.control.active)
@@ -416,6 +476,5 @@ class Shard:
 
     def _release(self) -> None:
         self.abandon()
-        if release_descriptor(self._directory_fd):
-            os.close(self._directory_fd)
+        self._close_directory()
         self.locks.close()

@@ -18,7 +18,7 @@ from cometlog.kernel.atomics cimport (
     compare_and_swap_acq_rel, compare_and_swap_seq_cst, fence_release, load_acquire, load_relaxed, load_seq_cst,
     spin_pause, store_relaxed, store_release,
 )
-from cometlog.kernel.batch cimport PREFETCH_DISTANCE, as_bytes, copy_items, encode_batch, prefetch_object
+from cometlog.kernel.batch cimport PREFETCH_DISTANCE, as_bytes, as_list, copy_items, encode_batch, prefetch_object
 from cometlog.kernel.checksum cimport CRC32C_START, crc32c_initialise, crc32c_update, crc32c_finish
 from cometlog.kernel.fork_guard cimport GUARD_CLOSED, GUARD_OPEN, ForkGuard
 from cometlog.kernel.layout cimport *
@@ -57,17 +57,19 @@ cdef class Appender:
     """Appends to one shard through one slot of its control file.
 
     ``resolve(status)`` is called without any claim held when an attempt could not go on; it arranges what is missing or raises.
-    ``compress(payload, entries)`` returns (payload, codec) for batches whose mean entry has ``compress_from_bytes`` or more.
+    ``compress(payload)`` returns (payload, codec) for batches whose mean entry has ``compress_from_bytes`` or more.
+    ``batch_bytes_max``: such a batch fits into an empty segment that ``resolve`` makes, whatever segment is bound now.
     """
 
     def __init__(self, str stream not None, ForkGuard guard not None, *, object resolve,
-                 object compress, size_t compress_from_bytes):
+                 object compress, size_t compress_from_bytes, size_t batch_bytes_max):
         self.stream = stream
         self.guard = guard
         self.open_word = guard.word
         self.resolve = resolve
         self.compress = compress
         self.compress_from_bytes = compress_from_bytes
+        self.batch_bytes_max = batch_bytes_max
 
     def bind_control(self, Mapping control not None):
         """Append under this control file from now on; a slot of it is bound next."""
@@ -101,7 +103,6 @@ cdef class Appender:
         self.base = base
         self.capacity = capacity_units
         self.backed_known = 0
-        self.batch_bytes_max = min(capacity_units * UNIT_BYTES // 2, <uint64_t>MAX_BATCH_BYTES)
         self.seed = crc32c_update(CRC32C_START, PyBytes_AS_STRING(uuid), PyBytes_GET_SIZE(uuid))
 
     def open(self):
@@ -121,7 +122,7 @@ cdef class Appender:
 
     @property
     def batch_bytes_limit(self):
-        """Most bytes of a batch, offsets included, in the bound segment."""
+        """Most bytes of a batch, offsets included."""
         return self.batch_bytes_max
 
     def append(self, entry):
@@ -137,7 +138,7 @@ cdef class Appender:
 
     cpdef extend(self, entries):
         """Append a batch that becomes visible as a whole; return the range of its entry numbers."""
-        cdef list items = entries if type(entries) is list else list(entries)
+        cdef list items = entries if type(entries) is list else as_list(entries)
         cdef Py_ssize_t count = PyList_GET_SIZE(items)
         cdef Py_ssize_t position
         cdef size_t data_bytes = 0
@@ -168,13 +169,15 @@ cdef class Appender:
 
     def append_compressed(self, list items not None):
         """Append a batch whose mean entry is large enough to try compression; return its first number."""
+        # The list may be the caller's, and other threads run while it is compressed: the count is that of the batch.
+        cdef Py_ssize_t count = PyList_GET_SIZE(items)
         cdef bytes batch = encode_batch(items)
         cdef bytes payload
         cdef int codec
         self.check_batch_bytes(PyBytes_GET_SIZE(batch))
         payload, codec = self.compress(batch)
         return self.append_payload(
-            <const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), PyList_GET_SIZE(items), codec
+            <const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), count, codec
         )
 
     def next_entry(self):
@@ -337,6 +340,7 @@ cdef class Appender:
         cdef uint64_t meta = count | (pad << META_PAD_SHIFT)
         cdef uint64_t claimed = 0, timestamp
         cdef uint8_t *payload
+        cdef bint kept = False
         cdef int fences = 0
         cdef int status
         if length > self.batch_bytes_max:
@@ -354,6 +358,10 @@ cdef class Appender:
                 status = self.commit(claimed, units, meta, timestamp, crc32c_update(self.seed, payload, length))
             if status == APPENDED and load_seq_cst(self.flags) == 0:
                 return self.base + tail_entries(claimed)
+            if status != APPENDED and not kept:
+                # `resolve` lets other threads run, and the list may be theirs to change: what was measured stays.
+                items = list(items)
+                kept = True
             if self.unblock(status, &fences):
                 return self.base + tail_entries(claimed)
 

@@ -48,6 +48,15 @@ cpdef bytes encode_batch(list items):
     return bytes(batch)
 
 
+cpdef list as_list(entries):
+    """Return the entries of a batch as a new list; raises EntryTypeError for what cannot be iterated."""
+    try:
+        iterator = iter(entries)
+    except TypeError:
+        raise EntryTypeError(f"a batch is an iterable of bytes, got {type(entries).__name__}") from None
+    return list(iterator)
+
+
 cpdef bytes as_bytes(entry, Py_ssize_t position):
     """Return a bytes-like entry as bytes; raises EntryTypeError naming its place in the batch."""
     if isinstance(entry, (bytes, bytearray, memoryview)):

@@ -16,7 +16,7 @@ cdef class Dispatch:
         Raises StreamNameError, EntryTypeError, BatchTooLargeError, ClosedError, WritePathConflictError, OSError (disk full),
         SyncError.
         """
-        cdef object writer = self.extenders.get(stream)
+        cdef object writer = self.extenders.get(stream) if type(stream) is str else None
         if type(writer) is Appender:
             return (<Appender>writer).extend(entries)
         if writer is None:

@@ -14,7 +14,6 @@ from libc.string cimport memcpy, memset
 
 import os
 
-from cometlog.errors import BatchTooLargeError
 from cometlog.kernel.atomics cimport load_acquire, store_release
 from cometlog.kernel.batch cimport copy_items
 from cometlog.kernel.checksum cimport CRC32C_START, crc32c_finish, crc32c_initialise, crc32c_update
@@ -100,14 +99,6 @@ cdef class FrameWriter:
     def next_entry(self):
         """Entry number at the tail."""
         return self.base + tail_entries(load_acquire(<uint64_t *>(self.segment.base + SEGMENT_TAIL)))
-
-    def check_bytes(self, str stream not None, size_t length):
-        """Raise BatchTooLargeError when a batch of ``length`` bytes with its offsets does not fit the limits."""
-        cdef size_t limit = min(self.capacity * UNIT_BYTES // 2, <size_t>MAX_BATCH_BYTES)
-        if length > limit:
-            raise BatchTooLargeError(
-                f"a batch for {stream} has at most {limit} bytes with its offsets, got {length}"
-            )
 
     cdef uint64_t units_for(self, size_t length):
         return (FRAME_HEADER_BYTES + length + UNIT_BYTES - 1) // UNIT_BYTES

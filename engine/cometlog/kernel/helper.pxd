@@ -20,6 +20,7 @@ cdef class Helper:
     cdef Watch *first
     cdef bint stopping
     cdef bint asleep
+    cdef int process
 
     cdef bint tend_all(self) noexcept nogil
     cdef void doze(self, int idle_rounds) noexcept nogil
@@ -36,3 +37,4 @@ cdef class ShardWatch:
     cdef readonly bint closed
 
     cdef int lock(self) except -1
+    cdef void unlink(self) noexcept nogil

@@ -21,6 +21,7 @@ class ShardWatch:
         guard: ForkGuard | None = None,
         populate: bool,
         checkpoint_interval_ns: int,
+        file_mode: int,
     ) -> Self: ...
     def follow(
         self, segment: Mapping, fd: int, capacity_units: int, index: IndexWriter | None, keeper: bool

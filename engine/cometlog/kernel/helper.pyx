@@ -5,6 +5,7 @@ at most one step of growth per shard, so a caller waits for one step. ``open_wor
 turns OPEN into HELPER_ASLEEP, by CAS, and the appender's owner turns it back.
 """
 
+cimport cython
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport strlen
@@ -52,6 +53,12 @@ cdef extern from "<pthread.h>" nogil:
     void initialise_condition(pthread_cond_t *condition)
     void wait_until(pthread_cond_t *condition, pthread_mutex_t *mutex, uint64_t deadline_ns)
 
+cdef extern from "<sys/mman.h>" nogil:
+    int munmap(void *address, size_t length)
+
+cdef extern from "<unistd.h>" nogil:
+    int getpid()
+
 cdef extern from "clock.h" nogil:
     uint64_t monotonic_clock_ns()
 
@@ -67,6 +74,7 @@ cdef class Helper:
     def __cinit__(self):
         pthread_mutex_init(&self.mutex, NULL)
         initialise_condition(&self.woken)
+        self.process = getpid()
 
     def run(self):
         """Look after the shards until ``stop``. Releases the GIL for the whole of its life."""
@@ -131,6 +139,7 @@ cdef class Helper:
         wait_until(&self.woken, &self.mutex, deadline_ns)
 
 
+@cython.no_gc_clear
 cdef class ShardWatch:
     """One shard under a helper's care.
 
@@ -139,7 +148,7 @@ cdef class ShardWatch:
     """
 
     def __cinit__(self, Helper helper not None, int directory_fd, *, ForkGuard guard=None, bint populate,
-                  uint64_t checkpoint_interval_ns):
+                  uint64_t checkpoint_interval_ns, int file_mode):
         self.watch = <Watch *>calloc(1, sizeof(Watch))
         if self.watch == NULL:
             raise MemoryError(f"a watch takes {sizeof(Watch)} bytes")
@@ -148,6 +157,7 @@ cdef class ShardWatch:
         self.guard = guard
         self.watch.directory_fd = directory_fd
         self.watch.next_fd = -1
+        self.watch.file_mode = file_mode
         self.watch.populate = populate
         self.watch.open_word = guard.word if guard is not None else NULL
         self.watch.checkpoint_interval_ns = checkpoint_interval_ns
@@ -157,7 +167,17 @@ cdef class ShardWatch:
         pthread_mutex_unlock(&helper.mutex)
 
     def __dealloc__(self):
-        # Reached open only where the process was forked or the owner failed half-way: then the thread is not this process's.
+        # Reached open where nobody closed the client, or where the process was forked: then the thread is not this one's.
+        # no_gc_clear keeps mapping, index and guard alive until the thread cannot look at them any more.
+        if self.watch != NULL and self.helper.process == getpid():
+            with nogil:
+                pthread_mutex_lock(&self.helper.mutex)
+                self.unlink()
+                drop_prepared(self.watch)
+                if self.watch.retired_map != NULL:
+                    munmap(self.watch.retired_map, self.watch.retired_length)
+                pthread_mutex_unlock(&self.helper.mutex)
+            free(self.watch)
         self.watch = NULL
 
     cdef int lock(self) except -1:
@@ -175,6 +195,8 @@ cdef class ShardWatch:
         cdef Mapping before = self.mapping
         cdef list finished = self.retired_indexes
         self.lock()
+        if self.watch.next_fd >= 0 and self.watch.next_length != segment.length:
+            drop_prepared(self.watch)
         if before is not None:
             tend_retired(self.watch)
             self.retired_indexes = [self.index]
@@ -217,6 +239,8 @@ cdef class ShardWatch:
 
     def wake(self):
         """Wake the thread after it slept; called by the first append that finds the guard word HELPER_ASLEEP."""
+        if self.closed:
+            return
         if self.watch.open_word != NULL:
             compare_and_swap_acq_rel(self.watch.open_word, GUARD_HELPER_ASLEEP, GUARD_OPEN)
         with nogil:
@@ -224,13 +248,13 @@ cdef class ShardWatch:
 
     def growth_failed(self):
         """True if the thread's last attempt to grow failed, so that waiting for it is in vain."""
-        return self.watch.failed
+        return not self.closed and self.watch.failed
 
     def take_next(self, uint64_t length):
         """Return (fd, Mapping, backed bytes, temporary name) of the prepared segment if it maps ``length`` bytes, or None."""
         self.lock()
         result = None
-        if self.watch.next_map != NULL and self.watch.length == length and self.watch.next_backed > 0:
+        if self.watch.next_map != NULL and self.watch.next_length == length and self.watch.next_backed > 0:
             result = (
                 self.watch.next_fd, adopt_mapping(self.watch.next_map, length), self.watch.next_backed,
                 os.fsdecode(self.watch.next_name[:strlen(self.watch.next_name)]),
@@ -241,18 +265,21 @@ cdef class ShardWatch:
         pthread_mutex_unlock(&self.helper.mutex)
         return result
 
-    def close(self):
-        """Finish the index, take the shard out of the thread's care, remove what was prepared. Closing twice is harmless."""
-        cdef Watch **link
-        if self.closed:
-            return
-        self.lock()
-        self.closed = True
-        link = &self.helper.first
+    cdef void unlink(self) noexcept nogil:
+        """Take the shard out of the thread's list; the mutex is held."""
+        cdef Watch **link = &self.helper.first
         while link[0] != NULL and link[0] != self.watch:
             link = &link[0].following
         if link[0] != NULL:
             link[0] = self.watch.following
+
+    def close(self):
+        """Finish the index, take the shard out of the thread's care, remove what was prepared. Closing twice is harmless."""
+        if self.closed:
+            return
+        self.lock()
+        self.closed = True
+        self.unlink()
         drop_prepared(self.watch)
         tend_retired(self.watch)
         if self.watch.index != NULL:

@@ -13,11 +13,13 @@ cdef struct Watch:
     uint64_t *open_word           # guard word of the appender; NULL where there is none
     int fd
     int directory_fd
+    int file_mode
     bint populate
     bint keeper                   # this process grows the file and prepares the next for all
     bint failed                   # the last growth failed; only a writer tries again
     int next_fd
     uint8_t *next_map
+    uint64_t next_length          # bytes of its mapping
     uint64_t next_backed          # bytes ready in the prepared file
     char next_name[64]
     uint8_t *retired_map

@@ -110,17 +110,18 @@ cdef int prepare_step(Watch *watch, uint64_t wanted) noexcept nogil:
         file_counter += 1
         snprintf(watch.next_name, sizeof(watch.next_name), b"next.tmp.%d.%llu", getpid(), file_counter)
         watch.next_fd = openat(
-            watch.directory_fd, watch.next_name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600
+            watch.directory_fd, watch.next_name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, watch.file_mode
         )
         if watch.next_fd < 0:
             return errno
         watch.next_backed = 0
-    stop = rounded_up(min(wanted, watch.next_backed + STEP_BYTES), watch.length)
+        watch.next_length = watch.length
+    stop = rounded_up(min(wanted, watch.next_backed + STEP_BYTES), watch.next_length)
     error = allocate_range(watch.next_fd, watch.next_backed, stop)
     if error:
         return error
     if watch.next_map == NULL:
-        address = mmap(NULL, watch.length, PROT_READ | PROT_WRITE, MAP_SHARED, watch.next_fd, 0)
+        address = mmap(NULL, watch.next_length, PROT_READ | PROT_WRITE, MAP_SHARED, watch.next_fd, 0)
         if address == MAP_FAILED:
             return errno
         watch.next_map = <uint8_t *>address
@@ -171,8 +172,9 @@ cdef bint tend_retired(Watch *watch) noexcept nogil:
 cdef void drop_prepared(Watch *watch) noexcept nogil:
     """Remove the prepared file."""
     if watch.next_map != NULL:
-        munmap(watch.next_map, watch.length)
+        munmap(watch.next_map, watch.next_length)
         watch.next_map = NULL
+        watch.next_backed = 0
     if watch.next_fd >= 0:
         close(watch.next_fd)
         unlinkat(watch.directory_fd, watch.next_name, 0)

@@ -10,16 +10,18 @@ from pathlib import Path
 from cometlog.compression import Compressor
 from cometlog.config import Config
 from cometlog.errors import BatchTooLargeError, ClosedError
+from cometlog.forked import attach_lock
 from cometlog.kernel import frame_writer, layout
-from cometlog.kernel.batch import as_bytes, encode_batch
+from cometlog.kernel.batch import as_bytes, as_list, encode_batch
 from cometlog.kernel.frame_writer import FrameWriter
 from cometlog.names import StreamName
+from cometlog.rotation import batch_bytes_max_for
 from cometlog.shard import Shard
 
 
 def checked_items(entries: Iterable[bytes]) -> list[bytes]:
     """Return the batch as a list of bytes objects; raises EntryTypeError naming the place of what is not bytes."""
-    items = list(entries)
+    items = as_list(entries)
     for position, entry in enumerate(items):
         if type(entry) is not bytes:
             items[position] = as_bytes(entry, position)
@@ -38,21 +40,30 @@ class FileLockPath:
     def __init__(self, root: Path, stream: StreamName, config: Config) -> None:
         self._arguments = (root, stream, config)
         self._compress_from_bytes = config.compression.threshold_bytes
+        self._batch_bytes_max = batch_bytes_max_for(config.storage.segment_size_bytes)
         self._compress = Compressor(config.compression).compress
         self._closed = False
         self.stream = str(stream)
         self._attach()
+        self._pid = os.getpid()
 
     def _attach(self) -> None:
         root, stream, config = self._arguments
-        self._pid = os.getpid()
-        self._frames = FrameWriter()
-        self.shard = Shard(
+        shard = Shard(
             root, stream, config, self.name,
             exclusive=self.exclusive, populate=False, index_in_background=self.index_in_background,
         )  # fmt: skip
-        self.shard.attach()
-        self._bind()
+        shard.attach()
+        self.shard = shard
+        self._frames = FrameWriter()
+        try:
+            self._begin()
+        except BaseException:
+            shard.detach()
+            raise
+
+    def _begin(self) -> None:
+        """Do what a path needs between attaching and its first append."""
 
     def _bind(self) -> None:
         segment = self.shard.follow_active()
@@ -84,7 +95,11 @@ class FileLockPath:
     def _append(self, items: list[bytes]) -> int:
         self._check_open()
         data_bytes = sum(map(len, items))
-        self._frames.check_bytes(self.stream, data_bytes + (4 * (len(items) + 1) if len(items) > 1 else 0))
+        batch_bytes = data_bytes + (4 * (len(items) + 1) if len(items) > 1 else 0)
+        if batch_bytes > self._batch_bytes_max:
+            raise BatchTooLargeError(
+                f"a batch for {self.stream} has at most {self._batch_bytes_max} bytes with its offsets, got {batch_bytes}"
+            )
         encoded = None
         if data_bytes >= self._compress_from_bytes * len(items):
             encoded = self._compress(encode_batch(items))
@@ -102,8 +117,20 @@ class FileLockPath:
         if self._closed:
             raise ClosedError(f"the writer of {self.stream} is closed")
         if os.getpid() != self._pid:
+            self._attach_in_child()
+
+    def _attach_in_child(self) -> None:
+        """Attach anew after a fork: the child owns nothing that it inherited (A3)."""
+        with attach_lock():
+            if os.getpid() == self._pid:
+                return
             inherited = self.shard
-            self._attach()
+            try:
+                self._attach()
+            except BaseException:
+                self.shard = inherited
+                raise
+            self._pid = os.getpid()
             inherited.abandon()
 
     def _put(self, items: list[bytes], data_bytes: int, encoded: tuple[bytes, int] | None) -> None:

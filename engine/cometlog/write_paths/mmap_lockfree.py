@@ -9,8 +9,10 @@ from pathlib import Path
 from cometlog.compression import Compressor
 from cometlog.config import Config
 from cometlog.errors import ClosedError
+from cometlog.forked import attach_lock
 from cometlog.kernel.appender import UNBACKED, Appender
 from cometlog.names import StreamName
+from cometlog.rotation import batch_bytes_max_for
 from cometlog.shard import Shard
 
 # Waiting for the helper costs no system call, and a step of it takes 0.1 ms. One that takes longer lacks a CPU, which spinning only
@@ -34,8 +36,13 @@ class MmapPath:
             str(stream), self.shard.guard,
             resolve=self._resolve, compress=Compressor(config.compression).compress,
             compress_from_bytes=config.compression.threshold_bytes,
+            batch_bytes_max=batch_bytes_max_for(config.storage.segment_size_bytes),
         )  # fmt: skip
-        self._connect()
+        try:
+            self._connect()
+        except BaseException:
+            self.shard.detach()
+            raise
 
     def _connect(self) -> None:
         self.writer.bind_control(self.shard.control.mapping)
@@ -81,14 +88,21 @@ class MmapPath:
     def _attach_in_child(self) -> None:
         """Attach anew after a fork: the child owns nothing that it inherited (A3)."""
         root, stream, config = self._arguments
-        inherited = self.shard
-        self.shard = Shard(
-            root, stream, config, "mmap", exclusive=False, populate=True, guard=inherited.guard
-        )
-        self.shard.attach()
-        self._pid = os.getpid()
-        self._connect()
-        inherited.abandon()
+        with attach_lock():
+            if os.getpid() == self._pid:
+                return
+            inherited = self.shard
+            shard = Shard(root, stream, config, "mmap", exclusive=False, populate=True, guard=inherited.guard)
+            shard.attach()
+            self.shard = shard
+            try:
+                self._connect()
+            except BaseException:
+                self.shard = inherited
+                shard.detach()
+                raise
+            self._pid = os.getpid()
+            inherited.abandon()
 
     def sync(self) -> None:
         """Make everything appended to the shard so far durable."""

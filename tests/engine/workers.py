@@ -1,0 +1,214 @@
+"""What worker processes of the tests do. Each function is started by ``support.Worker`` and speaks lines of JSON."""
+
+import gc
+import json
+import os
+import random
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import cometlog
+from cometlog.control import Control
+from cometlog.kernel import layout
+from support import BATCH_OWNERS, KIB, SHARD, STREAM, make_config, payload
+
+
+def say(thing: Any) -> None:
+    """Send a line to the test, whole, in one write."""
+    os.write(1, json.dumps(thing).encode() + b"\n")
+
+
+def hear() -> Any:
+    """Wait for a line from the test; its end ends this process."""
+    line = sys.stdin.readline()
+    if not line:
+        sys.exit(3)
+    return json.loads(line)
+
+
+def open_log(root: str, write_path: str = "mmap", **config: Any) -> cometlog.Client:
+    return cometlog.open(root, make_config(**config), write_path=write_path)
+
+
+def leave_open(root: str, write_path: str) -> None:
+    """End without closing the client."""
+    open_log(root, write_path).append(STREAM, [b"left open"])
+    say("appended")
+
+
+def drop_client(root: str, write_path: str) -> None:
+    """Lose the client to the garbage collector, and outlive the helper thread's next looks."""
+    open_log(root, write_path).append(STREAM, [b"dropped"])
+    gc.collect()
+    time.sleep(0.3)
+    say("alive")
+
+
+def cross_segment_sizes(root: str, sizes: list[int], entry_bytes: int) -> None:
+    """Fill segments of one size after another, so that what is prepared ahead has the size of an earlier one."""
+    sequence = 0
+    for size in sizes:
+        with open_log(root, segment_size_bytes=size) as client:
+            writer = client.writer(STREAM)
+            for _ in range(2 * size // entry_bytes):
+                writer.append(payload(0, sequence, entry_bytes))
+                sequence += 1
+                if sequence % 4 == 0:
+                    time.sleep(0.0005)  # lets the helper prepare the next segment; nothing is asserted about it
+    say(sequence)
+
+
+def append_for_ever(root: str, write_path: str, owner: int, seed: int, sleep_s: float = 0.0) -> None:
+    """Append singles and batches until killed; each line tells what one append was acknowledged as, [number, id] pairs."""
+    rng = random.Random(seed)
+    client = open_log(root, write_path, segment_size_bytes=64 * KIB)
+    writer = client.writer(STREAM)
+    say("ready")
+    hear()
+    sequence = 0
+    while True:
+        count = rng.choice([1, 1, 2, 10])
+        batch = [payload(owner, sequence + position, rng.choice([16, 100, 2000])) for position in range(count)]
+        numbers = [writer.append(batch[0])] if count == 1 else list(writer.extend(batch))
+        ids = range(owner * 1_000_000 + sequence, owner * 1_000_000 + sequence + count)
+        say(list(zip(numbers, ids, strict=True)))
+        sequence += count
+
+
+def hold_open(root: str, write_path: str) -> None:
+    """Attach with one entry, and stay until told to close."""
+    with open_log(root, write_path) as client:
+        client.append(STREAM, [b"first"])
+        say("attached")
+        hear()
+    say("closed")
+
+
+def append_as_user(root: str, user: int) -> None:
+    """Give root's rights up for good, then try to append."""
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+    try:
+        with open_log(root) as client:
+            client.append(STREAM, [b"mine"])
+    except OSError as error:
+        say({"os_error": error.errno, "text": str(error)})
+    except cometlog.CometlogError as error:
+        say({"os_error": None, "text": repr(error)})
+    else:
+        say({"os_error": None, "text": "appended"})
+
+
+def append_singles(root: str, owner: int, count: int, batch_every: int, batch_entries: int) -> None:
+    """Append ``count`` singles; with ``batch_every`` a large batch after so many of them, else a pause half-way."""
+    client = open_log(root)
+    writer = client.writer(STREAM)
+    large = [payload(owner + BATCH_OWNERS, position, 2000) for position in range(batch_entries)]
+    say("ready")
+    hear()
+    numbers = []
+    for sequence in range(count):
+        numbers.append(writer.append(payload(owner, sequence, 117)))
+        if batch_every and sequence % batch_every == batch_every - 1:
+            writer.extend(large)
+        elif not batch_every and sequence == count // 2 - 1:
+            say("half")
+            hear()
+    client.close()
+    assert numbers == sorted(numbers)
+    say("done")
+
+
+def append_until_told(root: str, owner: int, threads: int = 1, seed: int = 0, segment_size_bytes: int = 1 << 26) -> None:
+    """Append singles and pairs in some threads until told to stop, then say what was acknowledged: [number, thread, sequence]."""
+    client = open_log(root, segment_size_bytes=segment_size_bytes)
+    writer = client.writer(STREAM)
+    stop = threading.Event()
+    acknowledged: list[tuple[int, int, int]] = []
+
+    def append(thread: int) -> None:
+        rng = random.Random(seed + thread)
+        sequence = 0
+        whose = owner * 10 + thread
+        while not stop.is_set():
+            if sequence % 20 == 0:
+                time.sleep(0.001)  # keeps the number of entries to check in hand
+            if rng.random() < 0.9:
+                acknowledged.append((writer.append(payload(whose, sequence, rng.choice([16, 117, 6000]))), whose, sequence))
+                sequence += 1
+            else:
+                for number in writer.extend([payload(whose, sequence), payload(whose, sequence + 1)]):
+                    acknowledged.append((number, whose, sequence))
+                    sequence += 1
+
+    bodies = [threading.Thread(target=append, args=(thread,)) for thread in range(threads)]
+    say("ready")
+    hear()
+    for body in bodies:
+        body.start()
+    hear()
+    stop.set()
+    for body in bodies:
+        body.join()
+    client.close()
+    say(acknowledged)
+
+
+def fork_in_the_middle(root: str, owner: int, children: int, end: str) -> None:
+    """Fork while a thread appends; parent and children append on, and the children leave by ``end``: close, exit or _exit."""
+    client = open_log(root, segment_size_bytes=1 << 20)
+    writer = client.writer(STREAM)
+    stop = threading.Event()
+    mine: list[tuple[int, int, int]] = []
+
+    def append(whose: int, into: list[tuple[int, int, int]], limit: int | None = None) -> None:
+        sequence = 0
+        while not stop.is_set() and (limit is None or sequence < limit):
+            into.append((writer.append(payload(whose, sequence, 500)), whose, sequence))
+            sequence += 1
+
+    thread = threading.Thread(target=append, args=(owner, mine))
+    thread.start()
+    pids = []
+    for child in range(children):
+        while len(mine) < 200 * (child + 1):
+            time.sleep(0.0005)
+        pid = os.fork()
+        if pid == 0:
+            theirs: list[tuple[int, int, int]] = []
+            append(owner + 1 + child, theirs, 3000)
+            say({"acknowledged": theirs, "slot": slot_of_this_process(root)})
+            if end == "close":
+                client.close()
+            os._exit(0)
+        pids.append(pid)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    stop.set()
+    thread.join()
+    say({"acknowledged": mine, "slot": slot_of_this_process(root), "codes": codes})
+    client.close()
+
+
+def slot_of_this_process(root: str) -> list[int]:
+    """Slots of the tests' shard whose owner says this pid."""
+    control = Control(Path(root) / SHARD / "control", writable=False)
+    mine = [index for index in range(layout.SLOT_COUNT) if control.slot_owner_pid(index) == os.getpid()]
+    control.close()
+    return mine
+
+
+def leave_by_exit(root: str) -> None:
+    """Append and leave by os._exit, without closing anything."""
+    client = open_log(root)
+    for sequence in range(100):
+        client.append(STREAM, [payload(0, sequence)])
+    say("appended")
+    os._exit(7)
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](**json.loads(sys.argv[2]))
