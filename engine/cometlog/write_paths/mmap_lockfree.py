@@ -19,6 +19,7 @@ from cometlog.shard import Shard
 # takes from it: then the writer grows by itself at once until a wait succeeds again.
 _PATIENCE_NS_MAX = 400_000
 _PATIENCE_NS_MIN = 20_000
+_GUARD_CLOSED = 0
 _GUARD_ASLEEP = 2
 
 
@@ -61,10 +62,11 @@ class MmapPath:
         """Arrange what an append found missing, or raise. No claim is held here."""
         if self._closed:
             raise ClosedError(f"the writer of {self.writer.stream} is closed")
-        if process_id() != self._pid:
+        state = self.writer.guard_state
+        if state == _GUARD_CLOSED and process_id() != self._pid:
             self._attach_in_child()
             return
-        if self.writer.guard_state == _GUARD_ASLEEP:
+        if state == _GUARD_ASLEEP:
             self.shard.watch.wake()
             return
         self.shard.check_poison()
