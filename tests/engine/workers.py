@@ -277,7 +277,17 @@ def recover_and_die(root: str, write_path: str, step: int) -> None:
 
     for owner, names in (
         (Segment, ["swap_word", "seal"]),
-        (Control, ["set_active", "set_slot_idle", "withdraw_write_path", "reset_durable", "write_clean_record", "clear_poison"]),
+        (
+            Control,
+            [
+                "set_active",
+                "set_slot_idle",
+                "withdraw_write_path",
+                "reset_durable",
+                "write_clean_record",
+                "clear_poison",
+            ],
+        ),
         (PreparedFile, ["publish"]),
         (MarkFile, ["write"]),
         (os, ["link", "unlink", "fdatasync", "fsync", "rename"]),
