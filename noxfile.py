@@ -6,6 +6,7 @@ A session keeps its virtual environment between runs.
 
 import hashlib
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,8 @@ import nox
 
 ROOT = Path(__file__).parent
 WHEELS = ROOT / "build" / "wheels"
+BUILDER = ROOT / "build" / "builder"
 GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")
-PYTHON_CODE = ["engine", "harness", "experiments", "tests", "noxfile.py", "setup.py"]
 SUITE_USE = "suite needs the sections to run, for example: nox -s suite -- Q G (or: Q --profile full)"
 
 nox.needs_version = ">=2024.10.9"
@@ -43,7 +44,7 @@ class Package:
 
     def digest(self) -> str:
         """Return what changes when a source or the kind of build changes."""
-        digest = hashlib.sha256(str(self.debug).encode())
+        digest = hashlib.sha256(f"{sys.version} {self.debug}".encode())
         for file in self.source_files():
             digest.update(f"\0{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
         return digest.hexdigest()[:16]
@@ -67,6 +68,20 @@ DEBUG_ENGINE = Package(ENGINE.name, ENGINE.directory, ENGINE.sources, debug=True
 HARNESS = Package("cometbench", "harness", ("harness/cometbench", "harness/pyproject.toml"))
 
 
+def build(session: nox.Session, package: Package, wheels: Path) -> None:
+    """Build a package in an environment kept for that: with a new Cython each time, every module would be compiled anew."""
+    session.log(f"building {package.name}, {'debug' if package.debug else 'ordinary'}")
+    package.drop_leftovers()
+    pip = BUILDER / "bin" / "pip"
+    if not pip.exists():
+        session.run(sys.executable, "-m", "venv", str(BUILDER), external=True)
+    needed = nox.project.load_toml(ROOT / package.directory / "pyproject.toml")["build-system"]["requires"]
+    session.run(str(pip), "install", "--quiet", *needed, external=True)
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels)]
+    kind = {"COMETLOG_DEBUG": "1" if package.debug else "0"}
+    session.run(str(pip), "wheel", *options, f"./{package.directory}", env=kind, external=True)
+
+
 def install(session: nox.Session, *packages: Package, group: str = "") -> None:
     """Install the tools of a dependency group, and packages of this repository where they changed."""
     if group:
@@ -77,20 +92,7 @@ def install(session: nox.Session, *packages: Package, group: str = "") -> None:
         if mark.exists() and mark.read_text() == wheels.name:
             continue
         if not list(wheels.glob("*.whl")):
-            session.log(
-                f"building {package.name}{' with bounds checks and assertions' if package.debug else ''}"
-            )
-            package.drop_leftovers()
-            build = [
-                "pip",
-                "wheel",
-                "--quiet",
-                "--no-deps",
-                "--wheel-dir",
-                str(wheels),
-                f"./{package.directory}",
-            ]
-            session.run(*build, env={"COMETLOG_DEBUG": str(int(package.debug))})
+            build(session, package, wheels)
         (wheel,) = wheels.glob("*.whl")
         session.install("--force-reinstall", "--no-deps", str(wheel))
         session.install(str(wheel))
@@ -120,8 +122,8 @@ def tests(session: nox.Session) -> None:
 def lint(session: nox.Session) -> None:
     """Check style, formatting, types, Cython sources, and the kernel's stubs against the compiled modules."""
     install(session, ENGINE, HARNESS, group="lint")
-    session.run("ruff", "check", *PYTHON_CODE)
-    session.run("ruff", "format", "--check", *PYTHON_CODE)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
     kernel = ROOT / "engine" / "cometlog" / "kernel"
     cython = sorted(
         str(file.relative_to(ROOT)) for pattern in ("*.pyx", "*.pxd") for file in kernel.glob(pattern)

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cometlog.config import Config
+from cometlog.config import Config, RetentionConfig
 from cometlog.errors import (
     ClosedError,
     CometlogError,
@@ -24,6 +24,7 @@ from cometlog.errors import (
 )
 from cometlog.kernel import layout
 from cometlog.kernel.dispatch import Dispatch
+from cometlog.kernel.fork_guard import process_id
 from cometlog.names import compile_pattern, parse_stream
 from cometlog.read_batch import Entry, ReadBatch
 from cometlog.reader import ShardReader
@@ -64,6 +65,10 @@ class Client(Dispatch):
         name = "mmap" if write_path is None else write_path
         if not isinstance(name, str) or name not in WRITE_PATHS:
             raise ConfigurationError(f"write_path is one of {', '.join(WRITE_PATHS)}, got {write_path!r}")
+        if config is not None and config.retention != RetentionConfig():
+            raise ConfigurationError(
+                f"this version applies no retention; leave config.retention at its defaults, got {config.retention}"
+            )
         if read_only and write_path is not None:
             raise ConfigurationError(f"read_only and write_path={write_path!r} exclude each other")
         if not read_only and sys.platform != "linux":
@@ -76,7 +81,7 @@ class Client(Dispatch):
         self._writers: dict[str, WritePath] = {}
         self._readers: dict[str, ShardReader] = {}
         self._closed = False
-        self._pid = os.getpid()
+        self._pid = process_id()
         self._prepare_root()
 
     def _prepare_root(self) -> None:
@@ -136,10 +141,10 @@ class Client(Dispatch):
                 f"the client of {self.path} was opened read-only; it cannot append to {stream!r}"
             )
         name = parse_stream(stream)
-        if os.getpid() != self._pid:
+        if process_id() != self._pid:
             # A thread of the parent may have held the lock when it forked.
             self._lock = threading.RLock()
-            self._pid = os.getpid()
+            self._pid = process_id()
         with self._lock:
             self._check_open()
             path = self._writers.get(stream)

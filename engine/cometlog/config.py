@@ -102,7 +102,7 @@ class ConcurrencyConfig(_Group):
 
 @dataclass(frozen=True, slots=True)
 class RetentionConfig(_Group):
-    """What retention may remove; 0 means no limit.
+    """What retention may remove; 0 means no limit. This version applies none: a client refuses anything but the defaults.
 
     ``max_age_s``: segments whose newest entry is older. Default 0.
     ``max_shard_bytes``: bytes of one shard. Default 0.

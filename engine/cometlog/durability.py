@@ -104,7 +104,8 @@ class Syncer:
         active = self._control.active
         with ExitStack() as lent:
             self._sync_segments(
-                mark, [lent.enter_context(self._open_segment(name)) for name in names if name.number <= active]
+                mark,
+                [lent.enter_context(self._open_segment(name)) for name in names if name.number <= active],
             )
 
     def _sync_segments(self, mark: DurableMark | None, segments: list[Segment]) -> None:
@@ -169,9 +170,7 @@ class Syncer:
             return
         self._locks.wait_exclusive(SYNC_BYTE)
         try:
-            self._write_mark(
-                read_mark(self._mark_path), segment, Position(segment.number, units, next_entry)
-            )
+            self._write_mark(read_mark(self._mark_path), segment, Position(segment.number, units, next_entry))
         finally:
             self._locks.unlock(SYNC_BYTE)
 

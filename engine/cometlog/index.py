@@ -72,6 +72,11 @@ class SegmentIndex:
             return START
         return Boundary(self._units[position], self._entries[position], self._lives[position])
 
+    def has_boundary_at(self, unit: int) -> bool:
+        """Return whether a boundary, which is always a committed frame, is said to be at ``unit``."""
+        position = bisect_left(self._units, unit)
+        return position < len(self._units) and self._units[position] == unit
+
     def at_or_before_entry(self, entry_index: int) -> Boundary:
         """Return the last boundary that is not behind ``entry_index``; the start where there is none."""
         return self._at(bisect_right(self._entries, entry_index) - 1)

@@ -137,7 +137,11 @@ class ShardReader:
                 segment = self._chain.open(names[max(position, 0)])
             except FileNotFoundError:
                 continue
-            if position == len(names) - 1 and start > segment.base + segment.look().entries:
+            if (
+                position == len(names) - 1
+                and start > segment.base + segment.entries_seen
+                and start > segment.base + segment.look().entries
+            ):
                 if fresh:
                     raise self._not_found(start, names[0].base, segment.base + segment.look().entries)
                 continue

@@ -13,7 +13,7 @@ from cometlog.errors import CorruptionError
 from cometlog.index import START, SegmentIndex, load_index
 from cometlog.kernel import layout
 from cometlog.kernel.boundary import find_boundaries
-from cometlog.kernel.scan import STOP_CORRUPT, STOP_WINDOW, WRONG_TEXTS, Frames, Walk
+from cometlog.kernel.scan import NO_UNIT, STOP_BLOCKED, STOP_CORRUPT, STOP_WINDOW, WRONG_TEXTS, Frames, Walk
 from cometlog.segment import Segment, SegmentName, byte_offset, tail_parts
 
 WINDOW_UNITS = (1 << 18) // layout.UNIT_BYTES
@@ -54,6 +54,9 @@ class SegmentReader:
         self._index: SegmentIndex | None = None
         self._resume = START[:2]
         self._readable = (0, 0)
+        # The frame that the last read took in part: a read that goes on in it need not verify it again.
+        self._cut_unit = NO_UNIT
+        self.entries_seen = 0
 
     @property
     def number(self) -> int:
@@ -75,6 +78,7 @@ class SegmentReader:
                 f"tail is at unit {units}, the file ends after unit {covered}",
                 file=str(self.path), offset=layout.SEGMENT_TAIL, stream=self.stream,
             )  # fmt: skip
+        self.entries_seen = entries
         return Tail(word, entries, units, sealed)
 
     def collect(
@@ -85,23 +89,32 @@ class SegmentReader:
         The last frame is cut down to that count unless ``whole_frames``. Raises CorruptionError at the first
         frame on the way that is not what was written.
         """
+        if whole_frames:
+            self._cut_unit = NO_UNIT
         begin = self._nearest(first_index, tail)
         found = self._collect_from(begin, first_index, entries_max, tail)
-        if found.stop == STOP_CORRUPT and found.unit == begin[0] > 0:
-            # Either this frame is damaged or the boundary was no place to start: only a walk from the start
-            # tells.
+        if self._is_doubtful(begin, found):
+            # Either this frame is damaged or the boundary was no frame: only a walk from the start tells.
             again = self._collect_from(START[:2], first_index, entries_max, tail)
-            if again.stop != STOP_CORRUPT or again.unit > found.unit:
+            if again.stop != found.stop or again.unit > found.unit:
                 self._index = SegmentIndex()
                 found = again
         if found.stop == STOP_CORRUPT:
             raise self._corruption(found.unit, found.next_index, found.wrong)
+        self._cut_unit = NO_UNIT
         if found.frames.entries > entries_max and not whole_frames:
+            self._cut_unit = found.frames.last_unit
             self._resume = (found.frames.last_unit, found.frames.last_index)
             found.frames.keep_first(entries_max)
         else:
             self._resume = (found.unit, found.next_index)
         return found
+
+    def _is_doubtful(self, begin: tuple[int, int], found: Collected) -> bool:
+        if found.unit != begin[0] or begin[0] == 0:
+            return False
+        at_boundary = self._index is not None and self._index.has_boundary_at(begin[0])
+        return found.stop == STOP_CORRUPT or (found.stop == STOP_BLOCKED and at_boundary)
 
     def _collect_from(
         self, begin: tuple[int, int], first_index: int, entries_max: int, tail: Tail
@@ -109,7 +122,11 @@ class SegmentReader:
         walk = Walk(self.segment.mapping, self.segment.header.uuid, *begin)
         frames = Frames(self.segment.mapping, self.base)
         stop = self._drive(
-            walk, tail, lambda readable: walk.collect(frames, tail.word, readable, first_index, entries_max)
+            walk,
+            tail,
+            lambda readable: walk.collect(
+                frames, tail.word, readable, first_index, entries_max, self._cut_unit
+            ),
         )
         return Collected(frames, stop, walk.unit, walk.next_index, walk.wrong)
 

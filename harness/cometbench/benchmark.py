@@ -30,7 +30,8 @@ class Benchmark:
     batch 1 calls the subject's single-entry form with a bytes object. `processes` above 1 means as many real
     writer processes on one shard. `metric` is "time_per_append" (nanoseconds for one call) or "bandwidth"
     (bytes per second). `bytes_per_call` says how much a call writes where the workload does not (floors).
-    `appends_max` limits the system-call pass (0: the profile's limit). `rounds` "main" or "other" selects the
+    `value_bytes_max` limits the payload of one value and `appends_max` the system-call pass (0: the profile's
+    limit alone). `rounds` "main" or "other" selects the
     profile's number of rounds.
     """
 
@@ -43,6 +44,7 @@ class Benchmark:
     processes: int = 1
     metric: str = "time_per_append"
     bytes_per_call: int = 0
+    value_bytes_max: int = 0
     appends_max: int = 0
     durability: str = "none"
     rounds: str = "main"

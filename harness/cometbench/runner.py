@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from time import monotonic
 
-import pyperf  # type: ignore[import-untyped]
+import pyperf
 
 from cometbench import workloads
 from cometbench.benchmark import Benchmark, code_hash
@@ -173,7 +173,10 @@ class Runner:
     def _clamp(self, benchmark: Benchmark, loops: int) -> int:
         facts = workload_facts(benchmark.workload, benchmark.batch, self._seed)
         bytes_per_call = benchmark.bytes_per_call or facts.entry_bytes_mean * benchmark.batch
-        by_bytes = self._profile.value_bytes_max / max(bytes_per_call * benchmark.processes, 1)
+        bytes_max = min(
+            self._profile.value_bytes_max, benchmark.value_bytes_max or self._profile.value_bytes_max
+        )
+        by_bytes = bytes_max / max(bytes_per_call * benchmark.processes, 1)
         by_entries = self._profile.value_entries_max / (benchmark.batch * benchmark.processes)
         limit = by_bytes if benchmark.bytes_per_call else min(by_bytes, by_entries)
         if self._profile.value_seconds_min is None and benchmark.durability == "survives_power_loss":

@@ -88,7 +88,7 @@ def require_strace() -> None:
 
 
 def parse_trace(text: str) -> Counter[str]:
-    """Count the calls by name that the marking thread made between the marks; resumed lines are not counted twice.
+    """Count the calls by name that the marking thread made between the marks, resumed lines once.
 
     Raises CometbenchError when a mark is missing.
     """

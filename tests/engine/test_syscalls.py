@@ -18,7 +18,9 @@ CALL = re.compile(r"([a-z_0-9]+)\(")
 
 # One rotation: the uuid, publish, ask who keeps the shard, close the index of the segment before the last. The futexes
 # are the mutex shared with the helper and its wake-up.
-ROTATION = re.compile(r"(?:futex )*getrandom (?:futex )*link (?:futex )*unlink (?:futex )*fcntl (?:futex )*(?:close (?:futex )*)?")
+ROTATION = re.compile(
+    r"(?:futex )*getrandom (?:futex )*link (?:futex )*unlink (?:futex )*fcntl (?:futex )*(?:close (?:futex )*)?"
+)
 HELPER_WAS_LATE = {"futex", "fallocate", "madvise"}
 
 
@@ -40,10 +42,16 @@ def calls_between_marks(trace: Path) -> list[str]:
 def run_traced(root: Path, start_worker: type[Worker]) -> list[str]:
     trace = root.with_suffix(".trace")
     worker = start_worker(
-        "append_between_marks", root=str(root), count=APPENDS, segment_size_bytes=SEGMENT_BYTES, pace_ns=PACE_NS
+        "append_between_marks",
+        root=str(root),
+        count=APPENDS,
+        segment_size_bytes=SEGMENT_BYTES,
+        pace_ns=PACE_NS,
     )
     thread = worker.hear()
-    tracer = subprocess.Popen(["strace", "-p", str(thread), "-o", str(trace)], stderr=subprocess.PIPE, text=True)
+    tracer = subprocess.Popen(
+        ["strace", "-p", str(thread), "-o", str(trace)], stderr=subprocess.PIPE, text=True
+    )
     assert tracer.stderr is not None
     try:
         assert "attached" in tracer.stderr.readline()

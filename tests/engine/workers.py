@@ -30,7 +30,7 @@ def hear() -> Any:
     """Wait for a line from the test; its end ends this process."""
     line = sys.stdin.readline()
     if not line:
-        sys.exit(3)
+        os._exit(3)  # at once: threads that append would keep a process alive whose test is gone
     return json.loads(line)
 
 
@@ -62,7 +62,9 @@ def cross_segment_sizes(root: str, sizes: list[int], entry_bytes: int) -> None:
                 writer.append(payload(0, sequence, entry_bytes))
                 sequence += 1
                 if sequence % 4 == 0:
-                    time.sleep(0.0005)  # lets the helper prepare the next segment; nothing is asserted about it
+                    time.sleep(
+                        0.0005
+                    )  # lets the helper prepare the next segment; nothing is asserted about it
     say(sequence)
 
 
@@ -76,7 +78,9 @@ def append_for_ever(root: str, write_path: str, owner: int, seed: int, sleep_s: 
     sequence = 0
     while True:
         count = rng.choice([1, 1, 2, 10])
-        batch = [payload(owner, sequence + position, rng.choice([16, 100, 2000])) for position in range(count)]
+        batch = [
+            payload(owner, sequence + position, rng.choice([16, 100, 2000])) for position in range(count)
+        ]
         numbers = [writer.append(batch[0])] if count == 1 else list(writer.extend(batch))
         ids = range(owner * 1_000_000 + sequence, owner * 1_000_000 + sequence + count)
         say(list(zip(numbers, ids, strict=True)))
@@ -128,7 +132,9 @@ def append_singles(root: str, owner: int, count: int, batch_every: int, batch_en
     say("done")
 
 
-def append_until_told(root: str, owner: int, threads: int = 1, seed: int = 0, segment_size_bytes: int = 1 << 26) -> None:
+def append_until_told(
+    root: str, owner: int, threads: int = 1, seed: int = 0, segment_size_bytes: int = 1 << 26
+) -> None:
     """Append singles and pairs in some threads until told to stop, then say what was acknowledged: [number, thread, sequence]."""
     client = open_log(root, segment_size_bytes=segment_size_bytes)
     writer = client.writer(STREAM)
@@ -143,7 +149,9 @@ def append_until_told(root: str, owner: int, threads: int = 1, seed: int = 0, se
             if sequence % 20 == 0:
                 time.sleep(0.001)  # keeps the number of entries to check in hand
             if rng.random() < 0.9:
-                acknowledged.append((writer.append(payload(whose, sequence, rng.choice([16, 117, 6000]))), whose, sequence))
+                acknowledged.append(
+                    (writer.append(payload(whose, sequence, rng.choice([16, 117, 6000]))), whose, sequence)
+                )
                 sequence += 1
             else:
                 for number in writer.extend([payload(whose, sequence), payload(whose, sequence + 1)]):
@@ -269,7 +277,17 @@ def recover_and_die(root: str, write_path: str, step: int) -> None:
 
     for owner, names in (
         (Segment, ["swap_word", "seal"]),
-        (Control, ["set_active", "set_slot_idle", "withdraw_write_path", "reset_durable", "write_clean_record", "clear_poison"]),
+        (
+            Control,
+            [
+                "set_active",
+                "set_slot_idle",
+                "withdraw_write_path",
+                "reset_durable",
+                "write_clean_record",
+                "clear_poison",
+            ],
+        ),
         (PreparedFile, ["publish"]),
         (MarkFile, ["write"]),
         (os, ["link", "unlink", "fdatasync", "fsync", "rename"]),

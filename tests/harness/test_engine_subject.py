@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from faulty_experiments import raw
+
 from cometbench.benchmark import ENGINE_SUBJECT
 from cometbench.many_processes import ManyProcesses
 from cometbench.measuring import OneProcess
 from cometbench.syscalls import count_syscalls
-from faulty_experiments import raw
 
 
 def engine(**changes):

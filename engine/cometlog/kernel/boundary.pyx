@@ -77,8 +77,8 @@ def find_boundaries(
 ):
     """Advance a walk, verifying every frame, and return (why it stopped, boundaries, next_entry).
 
-    A boundary is (unit, entry index, live entries before, timestamp_ns); ``next_entry`` is the lowest index that
-    the next one may have: 0 at the start of a segment, afterwards what the call before returned.
+    A boundary is (unit, entry index, live entries before, timestamp_ns); ``next_entry`` is the lowest index
+    that the next one may have: 0 at the start of a segment, afterwards what the call before returned.
     """
     cdef Boundary found[CHUNK_RECORDS]
     cdef uint32_t count, position

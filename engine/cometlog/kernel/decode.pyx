@@ -35,7 +35,7 @@ cdef extern from *:
 
 
 class DamagedBatchError(ValueError):
-    """A payload with a true checksum that is no batch: ``unit`` of the frame, ``index`` of its first entry."""
+    """A payload with a true checksum is no batch: ``unit`` of the frame, ``index`` of its first entry."""
 
     def __init__(self, what, unit, index):
         super().__init__(what)

@@ -13,7 +13,8 @@ cdef class Dispatch:
     def append(self, stream, entries):
         """Append a batch to a stream and return the range of its entry numbers; it is visible as a whole or not at all.
 
-        Raises StreamNameError, EntryTypeError, BatchTooLargeError, ClosedError, WritePathConflictError, OSError (disk full), SyncError.
+        Raises StreamNameError, EntryTypeError, BatchTooLargeError, ClosedError, WritePathConflictError, OSError (disk full),
+        SyncError.
         """
         cdef object writer = self.extenders.get(stream) if type(stream) is str else None
         if type(writer) is Appender:

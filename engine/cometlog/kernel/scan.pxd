@@ -26,6 +26,11 @@ cpdef enum:
     WRONG_TAIL = 6
 
 
+cpdef enum:
+    # No frame starts at the largest capacity.
+    NO_UNIT = 0x7FFFFFFF
+
+
 cdef struct Frame:
     uint64_t unit
     uint64_t timestamp_ns
@@ -43,6 +48,8 @@ cdef struct WalkState:
     const uint8_t *units
     uint32_t seed
     bint verify
+    # A frame whose checksum is known to hold, or NO_UNIT.
+    uint64_t verified_unit
     uint64_t tail_units
     uint64_t tail_entries
     uint64_t readable_units

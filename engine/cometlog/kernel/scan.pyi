@@ -4,6 +4,7 @@ from typing_extensions import Buffer
 
 from cometlog.kernel.mapping import Mapping
 
+NO_UNIT: Final[int]
 STEP_DATA: Final[int]
 STEP_PAD: Final[int]
 STOP_TAIL: Final[int]
@@ -43,7 +44,13 @@ class Walk:
     def skip_to(self, unit: int) -> None: ...
     def advance(self, tail: int, readable_units: int, verify: bool = True) -> int: ...
     def collect(
-        self, frames: Frames, tail: int, readable_units: int, first_index: int, entries_max: int
+        self,
+        frames: Frames,
+        tail: int,
+        readable_units: int,
+        first_index: int,
+        entries_max: int,
+        verified_unit: int = ...,
     ) -> int: ...
 
 @final

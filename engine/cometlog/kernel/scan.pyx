@@ -132,7 +132,7 @@ cdef int step_data(WalkState *walk, Frame *frame, uint64_t word) noexcept nogil:
     if pad > payload_bytes:
         return stop_corrupt(walk, WRONG_META)
     payload_bytes -= pad
-    if walk.verify:
+    if walk.verify and unit != walk.verified_unit:
         actual = frame_checksum(
             walk.seed, start + FRAME_PAYLOAD, payload_bytes, unit, word, timestamp_ns, meta
         )
@@ -184,6 +184,7 @@ cdef class Walk:
         self.state.unit = unit
         self.state.next_index = next_index
         self.state.live_entries = live_entries
+        self.state.verified_unit = NO_UNIT
         self.stop = STOP_TAIL
 
     def __dealloc__(self):
@@ -240,13 +241,13 @@ cdef class Walk:
 
     def collect(
         self, Frames frames not None, uint64_t tail, uint64_t readable_units, uint64_t first_index,
-        uint64_t entries_max
+        uint64_t entries_max, uint64_t verified_unit=NO_UNIT
     ):
-        """Pass frames, add those with entries from ``first_index`` on to ``frames`` until it holds
-        ``entries_max``.
+        """Pass frames, add those with entries from ``first_index`` on until ``entries_max`` are there.
 
         Returns why the walk stopped: STOP_FULL once nothing more is wanted. Every frame passed is verified
-        whole, and the last is added whole: ``frames`` may end up with more than ``entries_max``.
+        whole, but for one at ``verified_unit``, which an earlier walk verified. The last is added whole:
+        ``frames`` may end up with more than ``entries_max``.
         """
         cdef Frame frame
         cdef int step = STEP_DATA
@@ -254,6 +255,7 @@ cdef class Walk:
             raise ValueError("the frames belong to another mapping")
         self.set_limits(tail, readable_units)
         self.state.verify = True
+        self.state.verified_unit = verified_unit
         with nogil:
             while step <= STEP_PAD:
                 if frames.entries >= entries_max:

@@ -14,7 +14,6 @@ from time import perf_counter, sleep
 from typing import Any
 
 import cometlog
-
 from cometbench.subjects.contract import Chunk, Subject, Timed
 
 _CHUNK_ENTRIES = 20_000

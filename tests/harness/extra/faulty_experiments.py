@@ -4,7 +4,7 @@ from cometbench.benchmark import Benchmark
 
 
 def raw(name, subject="cometbench.subjects.raw_file:RawFile", **changes):
-    """Return a raw-file benchmark in section "test"; `subject` is a dotted path or a class of faulty_subjects."""
+    """Return a raw-file benchmark; `subject` is a dotted path or a class of faulty_subjects."""
     implementation = subject if ":" in subject else f"faulty_subjects:{subject}"
     fields = {"workload": "json_line", "durability": "survives_process_crash", **changes}
     return Benchmark(name=name, experiment="test", subject=name, implementation=implementation, **fields)
