@@ -15,7 +15,7 @@ def main(kind: str, root: str, count: int) -> None:
     """Append ``count`` times, with the helper thread gone and everything backed, so that every append takes the short way."""
     client = cometlog.open(root, make_config(64 * MIB))
     writer = client.writer(STREAM)
-    shard = client._write_path(STREAM).shard  # type: ignore[attr-defined]  # noqa: SLF001 - backs the file ahead
+    shard = client._write_path(STREAM).shard  # type: ignore[attr-defined]
     helper_of_this_process().stop()
     shard.watch.grow(BACKED_BYTES // layout.UNIT_BYTES)
     shard.watch.wake()

@@ -26,7 +26,9 @@ ENTRY_POINTS = {
 
 def instructions(kind: str, root: Path, count: int) -> int:
     """Instructions that ``count`` operations take inside their entry point."""
-    search = os.pathsep.join([str(Path(cometlog.__file__).parents[1]), str(HERE), os.environ.get("PYTHONPATH", "")])
+    search = os.pathsep.join(
+        [str(Path(cometlog.__file__).parents[1]), str(HERE), os.environ.get("PYTHONPATH", "")]
+    )
     done = subprocess.run(
         [
             "valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", f"--toggle-collect={ENTRY_POINTS[kind]}",
@@ -53,4 +55,6 @@ def test_instructions_per_operation_stay_below_their_ceiling(root: Path, kind: s
     print(f"{kind}: {each:.2f} instructions, ceiling {CEILINGS[kind]}")
     assert few > 0
     assert each <= CEILINGS[kind] * (1 + TOLERANCE)
-    assert each >= CEILINGS[kind] * 0.7, "the path got much shorter: lower the ceiling, so that it guards again"
+    assert each >= CEILINGS[kind] * 0.7, (
+        "the path got much shorter: lower the ceiling, so that it guards again"
+    )

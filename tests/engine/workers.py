@@ -330,7 +330,13 @@ def append_and_sync(root: str, write_path: str) -> None:
         client.append(STREAM, [payload(8, 0)])
         client.sync(STREAM)
 
-    say([outcome_of(both), outcome_of(lambda: client.append(STREAM, [payload(8, 1)])), outcome_of(lambda: client.sync(STREAM))])
+    say(
+        [
+            outcome_of(both),
+            outcome_of(lambda: client.append(STREAM, [payload(8, 1)])),
+            outcome_of(lambda: client.sync(STREAM)),
+        ]
+    )
     os._exit(0)
 
 
