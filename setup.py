@@ -1,10 +1,12 @@
 """Compile the kernel. ``COMETLOG_DEBUG=1`` builds it with bounds checks, assertions and hardly any optimisation.
 
-The two builds keep their intermediate files apart, because neither Cython nor the compiler notices that options changed.
+The two builds keep their intermediate files apart, and so do sets of directives, because Cython does not notice
+that they changed.
 """
 
 import os
 from pathlib import Path
+from zlib import crc32
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -22,6 +24,7 @@ DIRECTIVES = {
     "initializedcheck": DEBUG,
     "cdivision": True,
     "embedsignature": True,
+    "embedsignature.format": "clinic",  # so that inspect.signature and help() know compiled methods
     "binding": True,
 }
 COMPILE_ARGUMENTS = ["-std=c11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-cast-function-type"]
@@ -34,7 +37,10 @@ def kernel_extension(source: Path) -> Extension:
         f"cometlog.kernel.{source.stem}",
         sources=[str(source), CHECKSUM_SOURCE],
         include_dirs=[str(KERNEL)],
-        depends=[str(path) for pattern in ("*.h", "*.pxd", "*.c") for path in sorted(KERNEL.glob(pattern))],
+        depends=[
+            "setup.py",
+            *(str(path) for pattern in ("*.h", "*.pxd", "*.c") for path in sorted(KERNEL.glob(pattern))),
+        ],
         extra_compile_args=COMPILE_ARGUMENTS,
     )
 
@@ -43,7 +49,7 @@ setup(
     ext_modules=cythonize(
         [kernel_extension(source) for source in sorted(KERNEL.glob("*.pyx"))],
         compiler_directives=DIRECTIVES,
-        build_dir=f"{BUILD_BASE}/cython",
+        build_dir=f"{BUILD_BASE}/cython-{crc32(repr(DIRECTIVES).encode()):08x}",
         nthreads=JOBS,
     ),
     options={"build": {"build_base": BUILD_BASE}, "build_ext": {"parallel": JOBS}},

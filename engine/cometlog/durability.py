@@ -104,7 +104,8 @@ class Syncer:
         active = self._control.active
         with ExitStack() as lent:
             self._sync_segments(
-                mark, [lent.enter_context(self._open_segment(name)) for name in names if name.number <= active]
+                mark,
+                [lent.enter_context(self._open_segment(name)) for name in names if name.number <= active],
             )
 
     def _sync_segments(self, mark: DurableMark | None, segments: list[Segment]) -> None:

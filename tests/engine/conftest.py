@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from support import Worker
 
 SEED_VARIABLE = "COMETLOG_TEST_SEED"

@@ -30,7 +30,9 @@ BATCH_OWNERS = 1000
 """Added to a worker's number in the large batches that it appends between its singles."""
 
 
-def make_config(segment_size_bytes: int = 64 * MIB, checkpoint_interval_ms: int = 100, **groups: Any) -> Config:
+def make_config(
+    segment_size_bytes: int = 64 * MIB, checkpoint_interval_ms: int = 100, **groups: Any
+) -> Config:
     """A configuration without compression, so that payload sizes decide frame sizes."""
     storage = {"segment_size_bytes": segment_size_bytes, "checkpoint_interval_ms": checkpoint_interval_ms}
     changes: dict[str, Any] = {"storage": storage, "compression": {"threshold_bytes": 1 << 30}}

@@ -7,16 +7,35 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import cometlog
 import pytest
+
+import cometlog
 from cometlog import Config
-from cometlog.kernel.checksum import crc32c
 from cometlog.errors import (
-    BatchTooLargeError, ClosedError, CometlogError, ConfigurationError, EntryTypeError, NewerFormatError, NotALogError,
-    ReadOnlyError, StreamNameError, WritePathConflictError,
+    BatchTooLargeError,
+    ClosedError,
+    CometlogError,
+    ConfigurationError,
+    EntryTypeError,
+    NewerFormatError,
+    NotALogError,
+    ReadOnlyError,
+    StreamNameError,
+    WritePathConflictError,
 )  # fmt: skip
+from cometlog.kernel.checksum import crc32c
 from support import (
-    KIB, MIB, PATHS, SHARD, STREAM, Worker, directory_state, make_config, payload, read_all, segment_files,
+    KIB,
+    MIB,
+    PATHS,
+    SHARD,
+    STREAM,
+    Worker,
+    directory_state,
+    make_config,
+    payload,
+    read_all,
+    segment_files,
 )  # fmt: skip
 
 LIMIT_64K = (64 * KIB - 4096) // 2
@@ -35,7 +54,9 @@ def client(request: pytest.FixtureRequest, root: Path) -> Iterator[cometlog.Clie
 def shard_bytes(client: cometlog.Client) -> dict[str, bytes]:
     """Every file with its bytes, but for ``control``, whose slots count operations, and the index, which follows in time."""
     return {
-        name: data for name, data in directory_state(client.path).items() if not name.endswith(("control", ".idx"))
+        name: data
+        for name, data in directory_state(client.path).items()
+        if not name.endswith(("control", ".idx"))
     }
 
 
@@ -115,7 +136,9 @@ BAD_NAMES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [*BAD_NAMES, None, 7, b"events:v1:shard:0000", ["events:v1:shard:0000"]], ids=repr)
+@pytest.mark.parametrize(
+    "name", [*BAD_NAMES, None, 7, b"events:v1:shard:0000", ["events:v1:shard:0000"]], ids=repr
+)
 def test_bad_stream_name_is_refused_everywhere_and_creates_nothing(root: Path, name: str) -> None:
     with cometlog.open(root) as client:
         before = directory_state(root)
@@ -229,7 +252,11 @@ def test_read_only_client_refuses_to_write_and_changes_nothing(root: Path) -> No
         client.append(STREAM, [b"one"])
     before = directory_state(root)
     with cometlog.open(root, read_only=True) as client:
-        for call in (lambda: client.append(STREAM, [b"x"]), lambda: client.writer(STREAM), lambda: client.sync(STREAM)):
+        for call in (
+            lambda: client.append(STREAM, [b"x"]),
+            lambda: client.writer(STREAM),
+            lambda: client.sync(STREAM),
+        ):
             with pytest.raises(ReadOnlyError, match="read-only"):
                 call()
         assert client.entry_count(STREAM) == 1
@@ -250,7 +277,9 @@ def test_root_that_is_a_file_is_refused(root: Path, read_only: bool) -> None:
     assert root.read_bytes() == b"a file"
 
 
-@pytest.mark.parametrize("content", [b"", b"cometlog\n", b"cometlog x\n", b"other 1\n", b"\xff\xfe\0", b"cometlog 1 2\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"cometlog\n", b"cometlog x\n", b"other 1\n", b"\xff\xfe\0", b"cometlog 1 2\n"]
+)
 @pytest.mark.parametrize("read_only", [False, True])
 def test_marker_that_says_something_else_is_refused(root: Path, content: bytes, read_only: bool) -> None:
     root.mkdir()
@@ -305,7 +334,10 @@ def test_symbolic_links_in_a_shard_are_not_followed(root: Path, write_path: str,
     path.rename(target)
     path.symlink_to(target)
     before = directory_state(root) | {"target": target.read_bytes()}
-    with cometlog.open(root, write_path=write_path) as client, pytest.raises((NotALogError, OSError)) as caught:
+    with (
+        cometlog.open(root, write_path=write_path) as client,
+        pytest.raises((NotALogError, OSError)) as caught,
+    ):
         client.append(STREAM, [b"two"])
     assert isinstance(caught.value, NotALogError) or caught.value.errno == errno.ELOOP
     if name == "segment":
@@ -365,7 +397,7 @@ NOBODY = 65534
 def test_directory_that_may_not_be_written_is_an_os_error(
     tmp_path: Path, start_worker: type[Worker], what: str
 ) -> None:
-    world = Path("/var/tmp") / f"cometlog-{os.getpid()}-{tmp_path.name}"  # noqa: S108 - where another user may look
+    world = Path("/var/tmp") / f"cometlog-{os.getpid()}-{tmp_path.name}"
     world.mkdir(mode=0o755)
     try:
         root = world / "log"
@@ -401,7 +433,9 @@ def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]
     place = tmp_path / "disk"
     place.mkdir()
     options = f"size={getattr(request, 'param', 8 * MIB)}"
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True, check=False
+    )
     if mounted.returncode:
         pytest.skip(f"cannot mount a tmpfs: {mounted.stderr.decode().strip()}")
     try:
@@ -421,7 +455,9 @@ def fill(place: Path, leave_bytes: int = 0) -> Path:
 
 @ROOT_ONLY
 @pytest.mark.parametrize("write_path", PATHS)
-@pytest.mark.parametrize("leave_bytes", [0, 4 * KIB, 140 * KIB, 600 * KIB], ids=lambda value: f"{value >> 10}K")
+@pytest.mark.parametrize(
+    "leave_bytes", [0, 4 * KIB, 140 * KIB, 600 * KIB], ids=lambda value: f"{value >> 10}K"
+)
 def test_full_disk_at_creation_leaves_no_segment_and_works_once_there_is_room(
     small_disk: Path, write_path: str, leave_bytes: int
 ) -> None:
@@ -498,6 +534,10 @@ def check_entries_are(entries: list[cometlog.Entry], total: int, length: int) ->
 
 
 def test_every_error_has_one_root_and_says_what_it_is() -> None:
-    kinds = [kind for kind in vars(cometlog.errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    kinds = [
+        kind
+        for kind in vars(cometlog.errors).values()
+        if isinstance(kind, type) and issubclass(kind, Exception)
+    ]
     assert all(issubclass(kind, CometlogError) for kind in kinds)
     assert len(kinds) > 10

@@ -48,11 +48,20 @@ def test_toml_keeps_defaults_for_what_it_does_not_name(tmp_path):
 @pytest.mark.parametrize(
     ("make", "parts"),
     [
-        (lambda: StorageConfig(segment_size_bytes=5), ["storage.segment_size_bytes", "65536", "8589934592", "5"]),
-        (lambda: StorageConfig(checkpoint_interval_ms=0), ["storage.checkpoint_interval_ms", "1 to", "got 0"]),
+        (
+            lambda: StorageConfig(segment_size_bytes=5),
+            ["storage.segment_size_bytes", "65536", "8589934592", "5"],
+        ),
+        (
+            lambda: StorageConfig(checkpoint_interval_ms=0),
+            ["storage.checkpoint_interval_ms", "1 to", "got 0"],
+        ),
         (lambda: StorageConfig(segment_size_bytes=1e6), ["storage.segment_size_bytes", "1000000.0"]),
         (lambda: StorageConfig(segment_size_bytes=True), ["storage.segment_size_bytes", "True"]),
-        (lambda: StorageConfig(allow_network_file_system=1), ["allow_network_file_system", "true or false", "1"]),
+        (
+            lambda: StorageConfig(allow_network_file_system=1),
+            ["allow_network_file_system", "true or false", "1"],
+        ),
         (lambda: CompressionConfig(level=99), ["compression.level", "1 to 19", "99"]),
         (lambda: Config.default().with_changes(storage={"size": 1}), ["storage.size", "segment_size_bytes"]),
         (lambda: Config.default().with_changes(disk={}), ["'disk'", "storage"]),

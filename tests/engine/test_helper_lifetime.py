@@ -7,7 +7,17 @@ import pytest
 
 import cometlog
 from support import (
-    KIB, MIB, PATHS, STREAM, Worker, make_config, owner_and_sequence, payload, read_all, segment_files, wait_until,
+    KIB,
+    MIB,
+    PATHS,
+    STREAM,
+    Worker,
+    make_config,
+    owner_and_sequence,
+    payload,
+    read_all,
+    segment_files,
+    wait_until,
 )  # fmt: skip
 
 
@@ -31,7 +41,9 @@ def test_client_lost_to_the_garbage_collector_does_not_take_the_process_down(
 
 
 @pytest.mark.parametrize(
-    "sizes", [(1 * MIB, 16 * MIB, 256 * KIB), (16 * MIB, 1 * MIB, 16 * MIB)], ids=["1M-16M-256K", "16M-1M-16M"]
+    "sizes",
+    [(1 * MIB, 16 * MIB, 256 * KIB), (16 * MIB, 1 * MIB, 16 * MIB)],
+    ids=["1M-16M-256K", "16M-1M-16M"],
 )
 def test_segment_prepared_under_another_size_is_not_mistaken_for_this_one(
     root: Path, start_worker: type[Worker], sizes: tuple[int, ...]

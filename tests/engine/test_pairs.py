@@ -5,8 +5,9 @@ import random
 import time
 from pathlib import Path
 
-import cometlog
 import pytest
+
+import cometlog
 from support import KIB, PATHS, STREAM, Worker, make_config, owner_and_sequence, payload, read_all
 
 PAIRS = list(itertools.product(PATHS, PATHS))

@@ -14,7 +14,17 @@ from cometlog.errors import WritePathConflictError
 from cometlog.kernel import layout
 from cometlog.segment import Segment, list_segments, tail_parts
 from support import (
-    BATCH_OWNERS, MIB, SHARD, SHARED_PATHS, STREAM, Worker, make_config, owner_and_sequence, payload, read_all, wait_until,
+    BATCH_OWNERS,
+    MIB,
+    SHARD,
+    SHARED_PATHS,
+    STREAM,
+    Worker,
+    make_config,
+    owner_and_sequence,
+    payload,
+    read_all,
+    wait_until,
 )  # fmt: skip
 
 APPENDS = 50_000
@@ -184,7 +194,9 @@ def test_fork_while_another_thread_appends(root: Path, start_worker: type[Worker
     assert next(item["codes"] for item in said if "codes" in item) == [0] * children
     slots = [index for item in said for index in item["slot"]]
     assert len(slots) == len(set(slots)) == 2 * (children + 1)
-    acknowledged = [(number, whose, sequence) for item in said for number, whose, sequence in item["acknowledged"]]
+    acknowledged = [
+        (number, whose, sequence) for item in said for number, whose, sequence in item["acknowledged"]
+    ]
     assert sum(1 for _, whose, _ in acknowledged if whose > 100) == 3000 * children
     together = {number: (whose, sequence) for number, whose, sequence in acknowledged}
     assert len(together) == len(acknowledged)
@@ -203,7 +215,8 @@ def test_pool_of_processes_started_by_multiprocessing(root: Path, method: str, w
         assert client.append(STREAM, [payload(99, 0)]) == range(1)
         inherited = client if method == "fork" else None
         children = [
-            context.Process(target=append_in_child, args=(inherited, str(root), write_path, owner)) for owner in range(3)
+            context.Process(target=append_in_child, args=(inherited, str(root), write_path, owner))
+            for owner in range(3)
         ]
         for child in children:
             child.start()
@@ -296,7 +309,9 @@ def test_child_that_leaves_without_closing_loses_nothing(root: Path, start_worke
         assert client.append(STREAM, [b"next"]) == range(100, 101)
 
 
-def test_two_that_close_at_the_same_instant_leave_the_shard_synced_and_clean(root: Path, start_worker: type[Worker]) -> None:
+def test_two_that_close_at_the_same_instant_leave_the_shard_synced_and_clean(
+    root: Path, start_worker: type[Worker]
+) -> None:
     for turn in range(5):
         workers = [start_worker("hold_open", root=str(root), write_path="mmap") for _ in range(4)]
         for worker in workers:

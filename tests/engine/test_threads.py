@@ -22,7 +22,7 @@ def run_threads(*bodies: Callable[[], Any]) -> None:
         barrier.wait(30)
         try:
             body()
-        except BaseException as error:  # noqa: BLE001 - raised again in the test's own thread
+        except BaseException as error:
             errors.append(error)
 
     threads = [threading.Thread(target=run, args=(body,)) for body in bodies]
@@ -47,7 +47,9 @@ def test_threads_share_a_writer(root: Path, write_path: str) -> None:
                 if sequence % 10:
                     acknowledged[owner][writer.append(payload(owner, sequence))] = (owner, sequence)
                 else:
-                    numbers = client.append(STREAM, [payload(owner, sequence), payload(owner + 100, sequence)])
+                    numbers = client.append(
+                        STREAM, [payload(owner, sequence), payload(owner + 100, sequence)]
+                    )
                     acknowledged[owner] |= {
                         numbers[0]: (owner, sequence), numbers[1]: (owner + 100, sequence)
                     }  # fmt: skip
@@ -90,7 +92,12 @@ def test_close_while_other_threads_append_and_sync(root: Path, write_path: str) 
         acknowledged: list[int] = []
         enough = threading.Event()
 
-        def append(writer: Any = writer, acknowledged: list[int] = acknowledged, enough: Any = enough, turn: int = turn) -> None:
+        def append(
+            writer: Any = writer,
+            acknowledged: list[int] = acknowledged,
+            enough: Any = enough,
+            turn: int = turn,
+        ) -> None:
             with pytest.raises(ClosedError):
                 while True:
                     acknowledged.append(writer.append(payload(turn, len(acknowledged), 1000)))
@@ -108,7 +115,9 @@ def test_close_while_other_threads_append_and_sync(root: Path, write_path: str) 
 
         run_threads(append, sync, close)
         entries = {entry.number: owner_and_sequence(entry.data) for entry in read_all(root)}
-        assert [entries[number] for number in acknowledged] == [(turn, position) for position in range(len(acknowledged))]
+        assert [entries[number] for number in acknowledged] == [
+            (turn, position) for position in range(len(acknowledged))
+        ]
         with cometlog.open(root, read_only=True) as reader:
             assert not reader.stats()[STREAM].poisoned
 
@@ -120,7 +129,9 @@ def test_two_threads_read_through_one_client(root: Path) -> None:
 
         def scan() -> None:
             for _ in range(3):
-                assert [owner_and_sequence(entry.data)[1] for entry in client.scan(STREAM)] == list(range(3000))
+                assert [owner_and_sequence(entry.data)[1] for entry in client.scan(STREAM)] == list(
+                    range(3000)
+                )
 
         def seek() -> None:
             for number in range(0, 3000, 7):

@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -11,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import cometlog
+import cometlog.recovery
 from cometlog.control import Control
+from cometlog.durable_mark import MarkFile
 from cometlog.kernel import layout
+from cometlog.rotation import PreparedFile
+from cometlog.segment import Segment
 from support import BATCH_OWNERS, KIB, SHARD, STREAM, make_config, payload
 
 
@@ -25,7 +30,7 @@ def hear() -> Any:
     """Wait for a line from the test; its end ends this process."""
     line = sys.stdin.readline()
     if not line:
-        sys.exit(3)
+        os._exit(3)  # at once: threads that append would keep a process alive whose test is gone
     return json.loads(line)
 
 
@@ -57,7 +62,9 @@ def cross_segment_sizes(root: str, sizes: list[int], entry_bytes: int) -> None:
                 writer.append(payload(0, sequence, entry_bytes))
                 sequence += 1
                 if sequence % 4 == 0:
-                    time.sleep(0.0005)  # lets the helper prepare the next segment; nothing is asserted about it
+                    time.sleep(
+                        0.0005
+                    )  # lets the helper prepare the next segment; nothing is asserted about it
     say(sequence)
 
 
@@ -71,7 +78,9 @@ def append_for_ever(root: str, write_path: str, owner: int, seed: int, sleep_s: 
     sequence = 0
     while True:
         count = rng.choice([1, 1, 2, 10])
-        batch = [payload(owner, sequence + position, rng.choice([16, 100, 2000])) for position in range(count)]
+        batch = [
+            payload(owner, sequence + position, rng.choice([16, 100, 2000])) for position in range(count)
+        ]
         numbers = [writer.append(batch[0])] if count == 1 else list(writer.extend(batch))
         ids = range(owner * 1_000_000 + sequence, owner * 1_000_000 + sequence + count)
         say(list(zip(numbers, ids, strict=True)))
@@ -123,7 +132,9 @@ def append_singles(root: str, owner: int, count: int, batch_every: int, batch_en
     say("done")
 
 
-def append_until_told(root: str, owner: int, threads: int = 1, seed: int = 0, segment_size_bytes: int = 1 << 26) -> None:
+def append_until_told(
+    root: str, owner: int, threads: int = 1, seed: int = 0, segment_size_bytes: int = 1 << 26
+) -> None:
     """Append singles and pairs in some threads until told to stop, then say what was acknowledged: [number, thread, sequence]."""
     client = open_log(root, segment_size_bytes=segment_size_bytes)
     writer = client.writer(STREAM)
@@ -138,7 +149,9 @@ def append_until_told(root: str, owner: int, threads: int = 1, seed: int = 0, se
             if sequence % 20 == 0:
                 time.sleep(0.001)  # keeps the number of entries to check in hand
             if rng.random() < 0.9:
-                acknowledged.append((writer.append(payload(whose, sequence, rng.choice([16, 117, 6000]))), whose, sequence))
+                acknowledged.append(
+                    (writer.append(payload(whose, sequence, rng.choice([16, 117, 6000]))), whose, sequence)
+                )
                 sequence += 1
             else:
                 for number in writer.extend([payload(whose, sequence), payload(whose, sequence + 1)]):
@@ -208,6 +221,85 @@ def leave_by_exit(root: str) -> None:
         client.append(STREAM, [payload(0, sequence)])
     say("appended")
     os._exit(7)
+
+
+def append_between_marks(root: str, count: int, segment_size_bytes: int, pace_ns: int) -> None:
+    """Append ``count`` entries of 117 bytes, one every ``pace_ns``, between two calls of getppid, which a tracer sees.
+
+    Waiting for the next is a loop over the clock, which the kernel serves without a system call.
+    """
+    client = open_log(root, segment_size_bytes=segment_size_bytes)
+    writer = client.writer(STREAM)
+    entries = [payload(0, sequence, 117) for sequence in range(1000)]
+    append = writer.append
+    for entry in entries:
+        append(entry)
+    say(threading.get_native_id())
+    hear()
+    gc.collect()
+    gc.disable()
+    os.getppid()
+    due_ns = time.monotonic_ns()
+    for _ in range(count // len(entries)):
+        for entry in entries:
+            append(entry)
+            due_ns += pace_ns
+            while time.monotonic_ns() < due_ns:
+                pass
+    os.getppid()
+    client.close()
+    say("done")
+
+
+def append_batches_and_sync(root: str, write_path: str, turn: int) -> None:
+    """Append sixty entries over more than one segment, sync, and wait to be killed."""
+    client = open_log(root, write_path, segment_size_bytes=64 * KIB)
+    for sequence in range(0, 60, 3):
+        client.append(STREAM, [payload(turn, sequence + position, 2000) for position in range(3)])
+    client.sync()
+    say("synced")
+    hear()
+
+
+def recover_and_die(root: str, write_path: str, step: int) -> None:
+    """Attach, and be killed right before the ``step``-th thing that attaching writes; exit 0 if it writes fewer."""
+    done = 0
+
+    def dying(function: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal done
+            done += 1
+            if done == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **options)
+
+        return call
+
+    for owner, names in (
+        (Segment, ["swap_word", "seal"]),
+        (
+            Control,
+            [
+                "set_active",
+                "set_slot_idle",
+                "withdraw_write_path",
+                "reset_durable",
+                "write_clean_record",
+                "clear_poison",
+            ],
+        ),
+        (PreparedFile, ["publish"]),
+        (MarkFile, ["write"]),
+        (os, ["link", "unlink", "fdatasync", "fsync", "rename"]),
+        (cometlog.recovery._Recovery, ["_set_tail", "_end_here", "_start_new_segment"]),
+    ):
+        for name in names:
+            plain = owner.__dict__[name]
+            wrapped = dying(plain.__func__ if isinstance(plain, staticmethod) else plain)
+            setattr(owner, name, staticmethod(wrapped) if isinstance(plain, staticmethod) else wrapped)
+    client = open_log(root, write_path, segment_size_bytes=64 * KIB)
+    client.writer(STREAM)
+    os._exit(0)
 
 
 if __name__ == "__main__":

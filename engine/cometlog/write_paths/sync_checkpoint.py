@@ -19,6 +19,8 @@ class SyncPath(AsyncPath):
     def _commit(self) -> int:
         units_before = tail_parts(self.shard.segment.tail())[1]
         first = super()._commit()
-        with suppress(OSError):  # the entry is durable and visible; a derived file that met a full disk fails no append
+        with suppress(
+            OSError
+        ):  # the entry is durable and visible; a derived file that met a full disk fails no append
             self.shard.persist_index(units_before)
         return first
