@@ -6,6 +6,7 @@ from typing import Any
 
 from cometlog.kernel import layout
 from cometlog.kernel.index_writer import IndexWriter
+from cometlog.reader import ShardReader
 from cometlog.reference import SegmentImage, decode_batch, make_tail, u64, walk
 from cometlog.segment import Segment, SegmentName
 
@@ -90,3 +91,15 @@ def write_index(directory: Path, image: SegmentImage, interval: int = INTERVAL_E
     finally:
         os.close(directory_fd)
         opened.close()
+
+
+def reader_of(directory: Path, **options: Any) -> ShardReader:
+    return ShardReader(directory, STREAM, **options)
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def all_entries(images: list[SegmentImage]) -> list[bytes]:
+    return [entry for image in images for entry in entries_of(image)]

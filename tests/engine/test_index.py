@@ -234,3 +234,17 @@ def test_a_link_is_not_followed_and_is_replaced(tmp_path: Path, image: SegmentIm
     assert write_index(tmp_path, image) == image.units
     assert victim.read_bytes() == b"untouched"
     assert not index_path(tmp_path, image).is_symlink()
+
+
+def test_a_closed_writer_refuses_and_lets_go_of_the_segment(tmp_path: Path, image: SegmentImage) -> None:
+    opened = Segment(segment_path(tmp_path, image), writable=False)
+    directory_fd = os.open(tmp_path, os.O_RDONLY)
+    writer = IndexWriter(opened.mapping, opened.header.uuid, 1, directory_fd, SegmentName(1, 0).index_name)
+    writer.write_checkpoint()
+    writer.close()
+    writer.close()
+    with pytest.raises(OSError, match="index checkpoint: Bad file descriptor"):
+        writer.write_checkpoint()
+    opened.close()
+    os.close(directory_fd)
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()

@@ -10,7 +10,7 @@ and below ``backed`` are looked at, so a boundary never moves.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.errno cimport EBADMSG, EEXIST, EINTR, EIO, errno
+from libc.errno cimport EBADF, EBADMSG, EEXIST, EINTR, EIO, errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcmp, memcpy, memset
@@ -131,13 +131,13 @@ cdef class IndexWriter:
         self.next_entry = 0
 
     cdef int checkpoint(self) noexcept nogil:
-        """Cover what is resolved by now. Returns 0 or errno; after an error the next call tries again.
+        """Cover what is resolved by now. Returns 0 or errno (EBADF once closed); after an error the next tries again.
 
         Damage in the segment is not this function's matter: it covers what lies before.
         """
         cdef int result
         pthread_mutex_lock(&self.mutex)
-        result = self.checkpoint_locked()
+        result = EBADF if self.closed else self.checkpoint_locked()
         pthread_mutex_unlock(&self.mutex)
         return result
 
@@ -332,13 +332,17 @@ cdef class IndexWriter:
             raise OSError(error, f"index sync: {os.strerror(error)}", os.fsdecode(self.file_name))
 
     def close(self):
-        """Close the file without a checkpoint; a later one opens it again. Closing twice is harmless."""
+        """Close the file and let go of the mapping, without a checkpoint. Closing twice is harmless."""
         with nogil:
             pthread_mutex_lock(&self.mutex)
             if self.fd >= 0:
                 c_close(self.fd)
                 self.fd = -1
+            self.closed = True
             pthread_mutex_unlock(&self.mutex)
+        # No checkpoint looks at the mapping any more: one that ran has left the mutex, a later one finds `closed`.
+        PyBuffer_Release(&self.view)
+        self.mapping = None
 
     @property
     def covered_units(self):
