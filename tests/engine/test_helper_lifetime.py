@@ -1,5 +1,6 @@
 """The helper thread: it lets go of what clients own before that goes, however it goes, and it does its work after an idle time."""
 
+import gc
 import time
 from pathlib import Path
 
@@ -73,3 +74,16 @@ def test_index_follows_appends_that_come_after_an_idle_time(root: Path, write_pa
             covered = 20 * (turn + 1)
             wait_until(lambda: live_entries_in_index() == covered, "the index to follow", 10)  # noqa: B023
             time.sleep(0.25)  # the idle time that this is about
+
+
+@pytest.mark.xfail(
+    strict=True, raises=cometlog.WritePathConflictError,
+    reason="a client that is collected without close keeps its descriptors, so its locks and slots live as long as the process",
+)  # fmt: skip
+def test_client_lost_to_the_garbage_collector_lets_go_of_the_shard(root: Path) -> None:
+    lost = cometlog.open(root, make_config(), write_path="buffered")
+    lost.append(STREAM, [b"one"])
+    del lost
+    gc.collect()
+    with cometlog.open(root, make_config(), write_path="buffered") as client:
+        assert client.append(STREAM, [b"two"]) == range(1, 2)
