@@ -1,8 +1,8 @@
 """The helper thread of this process: one for all clients, started by the first writer, without the GIL for all of its life."""
 
-import os
 import threading
 
+from cometlog.kernel.fork_guard import process_id
 from cometlog.kernel.helper import Helper
 
 _lock = threading.Lock()
@@ -12,7 +12,7 @@ _helpers: dict[int, Helper] = {}
 def helper_of_this_process() -> Helper:
     """Return the process's helper, starting its thread on first use; a forked child gets its own."""
     global _lock  # noqa: PLW0603 - a child must not wait for a lock that a thread of its parent held
-    pid = os.getpid()
+    pid = process_id()
     helper = _helpers.get(pid)
     if helper is not None:
         return helper

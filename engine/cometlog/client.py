@@ -24,6 +24,7 @@ from cometlog.errors import (
 )
 from cometlog.kernel import layout
 from cometlog.kernel.dispatch import Dispatch
+from cometlog.kernel.fork_guard import process_id
 from cometlog.names import compile_pattern, parse_stream
 from cometlog.read_batch import Entry, ReadBatch
 from cometlog.reader import ShardReader
@@ -80,7 +81,7 @@ class Client(Dispatch):
         self._writers: dict[str, WritePath] = {}
         self._readers: dict[str, ShardReader] = {}
         self._closed = False
-        self._pid = os.getpid()
+        self._pid = process_id()
         self._prepare_root()
 
     def _prepare_root(self) -> None:
@@ -140,10 +141,10 @@ class Client(Dispatch):
                 f"the client of {self.path} was opened read-only; it cannot append to {stream!r}"
             )
         name = parse_stream(stream)
-        if os.getpid() != self._pid:
+        if process_id() != self._pid:
             # A thread of the parent may have held the lock when it forked.
             self._lock = threading.RLock()
-            self._pid = os.getpid()
+            self._pid = process_id()
         with self._lock:
             self._check_open()
             path = self._writers.get(stream)

@@ -1,4 +1,4 @@
-"""One client's writing side of a shard: attach, slots, the active segment, leaving (PROTOCOL A, and where B, E, F, G meet).
+"""One client's writing side of a shard: the active segment, rotation, sync and repair (where PROTOCOL A, B, E and G meet).
 
 Thread safety: ``lock`` guards everything but the append of the mmap path, which the GIL serialises. Never hold it while waiting for
 another thread's append.
@@ -13,51 +13,35 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from cometlog import recovery
 from cometlog.background import helper_of_this_process
 from cometlog.config import Config
-from cometlog.control import CleanRecord, Control
+from cometlog.control import CleanRecord
 from cometlog.durability import Position, Syncer, poisoned_error
-from cometlog.durable_mark import read_mark
-from cometlog.errors import ClosedError, NotALogError, ShardBusyError, WritePathConflictError
+from cometlog.entrance import Entrance, make_directories
+from cometlog.errors import ClosedError
 from cometlog.file_system import check_file_system
 from cometlog.kernel import layout
 from cometlog.kernel.fork_guard import ForkGuard, guard_descriptor, release_descriptor
 from cometlog.kernel.helper import ShardWatch
 from cometlog.kernel.index_writer import IndexWriter
-from cometlog.locks import ATTACH_BYTE, INDEX_BYTE, LEAVE_BYTE, SLOT_BYTE_FIRST, ShardLocks
+from cometlog.locks import INDEX_BYTE, ShardLocks
 from cometlog.names import StreamName
 from cometlog.repair import Repairer
 from cometlog.rotation import (
     PreparedFile,
     capacity_for,
     file_length_for,
-    new_header,
     next_header,
-    sync_directory,
 )
 from cometlog.segment import Segment, SegmentName, list_segments, tail_parts
+from cometlog.slots import Slots
 
-_ATTACH_LOOK_S = 0.002
-_CONFLICT_AFTER_S = 0.25
 _KEPT_SEGMENTS_MAX = 64
 _KEEPER_HEAD_START_S = 0.005
 _KEEPER_LOOK_S = 0.0001
-
-
-def make_directories(root: Path, directory: Path, mode: int) -> None:
-    """Create the directories of a shard below the root of the log, refusing links and files in their place."""
-    parts = directory.relative_to(root).parts
-    for depth in range(1, len(parts) + 1):
-        path = root.joinpath(*parts[:depth])
-        with suppress(FileExistsError):
-            path.mkdir(mode)
-            sync_directory(path.parent)
-        if path.is_symlink() or not path.is_dir():
-            raise NotALogError(f"{path} is not a directory")
 
 
 class Shard:
@@ -78,14 +62,12 @@ class Shard:
         self.lock = threading.RLock()
         self.guard = guard or ForkGuard()
         self.attached = False
-        self.recovered_words = 0
         self._root = root
         self._exclusive = exclusive
         self._index_in_background = index_in_background
         self._populate = populate
         self._kept: dict[int, Segment] = {}
         self._pins: Counter[int] = Counter()
-        self._slots: list[int] = []
         self._synced_index: IndexWriter | None = None
         self._indexed_number = 0
 
@@ -102,11 +84,15 @@ class Shard:
         with ExitStack() as undo:
             self.locks = ShardLocks(self.directory / "lock", storage.file_mode)
             undo.callback(self.locks.close)
-            self._enter()
+            self._entrance = Entrance(
+                self.stream, self.directory, self.config, self.write_path, self.locks,
+                exclusive=self._exclusive, populate=self._populate,
+            )  # fmt: skip
+            self.control = self._entrance.enter()
             undo.callback(self.control.close)
-            self._slots = []
+            self.slots = Slots(self.stream, self.control, self.locks)
             self._kept = {}
-            self.rotation_slot = self.take_slot()
+            self.rotation_slot = self.slots.take()
             self._directory_fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             undo.callback(self._close_directory)
             guard_descriptor(self._directory_fd)
@@ -132,133 +118,6 @@ class Shard:
     def _close_directory(self) -> None:
         if release_descriptor(self._directory_fd):
             os.close(self._directory_fd)
-
-    def _enter(self) -> None:
-        started = time.monotonic()
-        while not self._try_enter(time.monotonic() - started):
-            if time.monotonic() - started > self.config.concurrency.attach_timeout_s:
-                raise ShardBusyError(
-                    f"{self.stream}: another process has held the shard alone for "
-                    f"{self.config.concurrency.attach_timeout_s} s (concurrency.attach_timeout_s)"
-                )
-            time.sleep(_ATTACH_LOOK_S)
-
-    def _try_enter(self, waited_s: float) -> bool:
-        path = self.directory / "control"
-        if self.locks.try_exclusive(ATTACH_BYTE):
-            if not path.exists():
-                Control.create(path, self.config.storage.file_mode)
-            self.control = Control(path, writable=True)
-            try:
-                self._prepare_alone()
-            except BaseException:
-                self.control.close()
-                raise
-            if not self._exclusive:
-                self.locks.try_shared(ATTACH_BYTE)
-            return True
-        if self._exclusive:
-            if waited_s > _CONFLICT_AFTER_S:
-                raise self._conflict(self._path_in_use(path))
-            return False
-        if not self.locks.try_shared(ATTACH_BYTE):
-            if waited_s > _CONFLICT_AFTER_S and self._path_in_use(path) == "buffered":
-                raise self._conflict("buffered")
-            return False
-        try:
-            self.control = Control(path, writable=True)
-        except FileNotFoundError:  # whoever held the shard alone died before it made the file
-            self.locks.unlock(ATTACH_BYTE)
-            return False
-        if (
-            self.control.write_path is None
-            or self.control.stored_boot_identity != self.control.boot_identity()
-        ):
-            self.locks.unlock(ATTACH_BYTE)
-            return False
-        if self.control.write_path != self.write_path:
-            in_use = self.control.write_path
-            self.locks.unlock(ATTACH_BYTE)
-            raise self._conflict(in_use)
-        return True
-
-    @staticmethod
-    def _path_in_use(path: Path) -> str | None:
-        with suppress(FileNotFoundError):
-            return Control(path, writable=False).write_path
-        return None
-
-    def _conflict(self, in_use: str | None) -> WritePathConflictError:
-        return WritePathConflictError(
-            f"{self.stream} is being written by live processes with write path {in_use!r}; this client asked for "
-            f"{self.write_path!r}; close them first or open with write_path={in_use!r}"
-        )
-
-    def _prepare_alone(self) -> None:
-        """Make the shard ready while nobody else is attached: remove left-overs, create or recover, clear the slots."""
-        control = self.control
-        for left_over in self.directory.glob("*.tmp.*"):
-            left_over.unlink(missing_ok=True)
-        if not list_segments(self.directory):
-            control.set_active(self._create_first_segment())
-        elif not recovery.is_clean(self.directory, control):
-            control.withdraw_write_path()
-            self.recovered_words = recovery.recover(
-                self.directory, self.stream, control, self.locks,
-                capacity_units=self.capacity_units, file_mode=self.config.storage.file_mode,
-            )  # fmt: skip
-        for index in range(layout.SLOT_COUNT):
-            slot = control.look_at_slot(index)
-            if slot.state != layout.STATE_IDLE:
-                control.set_slot_idle(slot)
-        mark = read_mark(self.directory / "durable")
-        control.reset_durable(
-            mark.next_entry if mark is not None else 0, mark.number if mark is not None else 1
-        )
-        control.write_clean_record(None)
-        control.clear_poison()
-        control.write_path = self.write_path
-        control.stored_boot_identity = control.boot_identity()
-
-    def _create_first_segment(self) -> int:
-        length = file_length_for(self.capacity_units)
-        prepared = PreparedFile.make(
-            self.directory, length, self.config.storage.file_mode, populate=self._populate
-        )
-        segment = prepared.publish(new_header(1, 0, capacity_units=self.capacity_units))
-        if segment is None:
-            raise ShardBusyError(
-                f"{self.stream}: the first segment appeared while this process held the shard alone"
-            )
-        os.fdatasync(segment.fd)
-        sync_directory(self.directory)
-        segment.close()
-        return 1
-
-    def take_slot(self) -> int:
-        """Lock a slot that is IDLE, or one that a dead owner left, and return its index (A2)."""
-        left_behind: int | None = None
-        for index in range(layout.SLOT_COUNT):
-            if index in self._slots or not self.locks.try_exclusive(SLOT_BYTE_FIRST + index):
-                continue
-            if self.control.look_at_slot(index).state == layout.STATE_IDLE:
-                if left_behind is not None:
-                    self.locks.unlock(SLOT_BYTE_FIRST + left_behind)
-                return self._own_slot(index)
-            if left_behind is None:
-                left_behind = index
-            else:
-                self.locks.unlock(SLOT_BYTE_FIRST + index)
-        if left_behind is None:
-            raise ShardBusyError(f"{self.stream}: all {layout.SLOT_COUNT} slots are taken by live writers")
-        self.control.set_slot_idle(self.control.look_at_slot(left_behind))
-        return self._own_slot(left_behind)
-
-    def _own_slot(self, index: int) -> int:
-        self._slots.append(index)
-        start_time = int(Path("/proc/self/stat").read_text().rpartition(") ")[2].split()[19])
-        self.control.name_slot_owner(index, os.getpid(), start_time)
-        return index
 
     def _open_by_number(self, number: int) -> Segment:
         name = next(name for name in reversed(list_segments(self.directory)) if name.number == number)
@@ -426,9 +285,8 @@ class Shard:
                 return
             try:
                 self.watch.close()
-                for index in self._slots:
-                    self.locks.unlock(SLOT_BYTE_FIRST + index)
-                if self._is_last_to_leave() and not self.control.poisoned:
+                self.slots.give_back()
+                if self._entrance.leave() and not self.control.poisoned:
                     self.syncer.leave(self._position_alone())
                     tail = self.segment.tail()
                     self.control.write_clean_record(
@@ -437,22 +295,6 @@ class Shard:
             finally:
                 self.attached = False
                 self._release()
-
-    def _is_last_to_leave(self) -> bool:
-        """Hold the shard alone if nobody else is attached, or else stop being attached.
-
-        Two that leave at once would each see the other, so they ask one after the other: byte 2 is held for two calls.
-        """
-        if self._exclusive:
-            return True
-        self.locks.wait_exclusive(LEAVE_BYTE)
-        try:
-            last = self.locks.try_exclusive(ATTACH_BYTE)
-            if not last:
-                self.locks.unlock(ATTACH_BYTE)
-            return last
-        finally:
-            self.locks.unlock(LEAVE_BYTE)
 
     def _position_alone(self) -> Position:
         if self.control.active != self.segment.number:

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from time import monotonic
 
-import pyperf  # type: ignore[import-untyped]
+import pyperf
 
 from cometbench import workloads
 from cometbench.benchmark import Benchmark, code_hash

@@ -11,7 +11,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-import pyperf  # type: ignore[import-untyped]
+import pyperf
 
 from cometbench.benchmark import Benchmark
 from cometbench.many_processes import ManyProcesses

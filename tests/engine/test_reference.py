@@ -44,6 +44,14 @@ class KernelWalk:
     payloads: list[bytes] | None
 
 
+def cut_views(batch: tuple) -> list[memoryview]:
+    """Cut a batch that is not copied into its entries."""
+    _, skip, take, _, _, offsets, data = batch
+    if offsets is None:
+        return [data]
+    return [data[offsets[entry] : offsets[entry + 1]] for entry in range(skip, skip + take)]
+
+
 def kernel_walk(raw: bytes, uuid: bytes, capacity_units: int, base: int = 0) -> KernelWalk:
     """Walk a segment file with the kernel, making readable only what it asks for."""
     tail = int.from_bytes(raw[layout.SEGMENT_TAIL : layout.SEGMENT_TAIL + 8], "little")
@@ -58,8 +66,12 @@ def kernel_walk(raw: bytes, uuid: bytes, capacity_units: int, base: int = 0) -> 
         stop = walk.collect(frames, tail, walk.needed_units, 0, 2**40)
     try:
         payloads = decode.payloads(frames, inflate)
+        batches = decode.batches(frames, inflate)
+        assert payloads == [bytes(view) for batch in batches for view in cut_views(batch)]
     except decode.DamagedBatchError:
         payloads = None
+        with pytest.raises(decode.DamagedBatchError):
+            decode.batches(frames, inflate)
     return KernelWalk(
         ENDS[stop], walk.unit, walk.next_index, decode.numbers(frames), decode.timestamps(frames), payloads
     )
@@ -162,6 +174,18 @@ def test_checksums_agree(data: bytes, state: int) -> None:
 
 def test_checksum_of_the_standard_check_string() -> None:
     assert reference.crc32c(b"123456789") == 0xE3069283
+
+
+@pytest.mark.parametrize(("index", "frame_entries"), [(0, 1), (1, 1), (2, 3), (4, 1), (2**32 - 1, 1)])
+def test_an_index_that_does_not_rise_or_passes_the_tail_is_corrupt(index: int, frame_entries: int) -> None:
+    image = SegmentImage()
+    image.append([b"a", b"b"], 1)
+    unit, image.entries = image.units, index
+    image.append([b"c"] * frame_entries, 2)
+    image.entries = 4
+    walked = reference.walk(image.image())
+    assert (walked.end, walked.unit) == (End.CORRUPT, unit)
+    assert_same(image.image(), image)
 
 
 def damaged_batch(entries: int, payload: bytes, codec: int = layout.CODEC_NONE) -> KernelWalk:

@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -11,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import cometlog
+import cometlog.recovery
 from cometlog.control import Control
+from cometlog.durable_mark import MarkFile
 from cometlog.kernel import layout
+from cometlog.rotation import PreparedFile
+from cometlog.segment import Segment
 from support import BATCH_OWNERS, KIB, SHARD, STREAM, make_config, payload
 
 
@@ -25,7 +30,7 @@ def hear() -> Any:
     """Wait for a line from the test; its end ends this process."""
     line = sys.stdin.readline()
     if not line:
-        sys.exit(3)
+        os._exit(3)  # at once: threads that append would keep a process alive whose test is gone
     return json.loads(line)
 
 
@@ -216,6 +221,85 @@ def leave_by_exit(root: str) -> None:
         client.append(STREAM, [payload(0, sequence)])
     say("appended")
     os._exit(7)
+
+
+def append_between_marks(root: str, count: int, segment_size_bytes: int, pace_ns: int) -> None:
+    """Append ``count`` entries of 117 bytes, one every ``pace_ns``, between two calls of getppid, which a tracer sees.
+
+    Waiting for the next is a loop over the clock, which the kernel serves without a system call.
+    """
+    client = open_log(root, segment_size_bytes=segment_size_bytes)
+    writer = client.writer(STREAM)
+    entries = [payload(0, sequence, 117) for sequence in range(1000)]
+    append = writer.append
+    for entry in entries:
+        append(entry)
+    say(threading.get_native_id())
+    hear()
+    gc.collect()
+    gc.disable()
+    os.getppid()
+    due_ns = time.monotonic_ns()
+    for _ in range(count // len(entries)):
+        for entry in entries:
+            append(entry)
+            due_ns += pace_ns
+            while time.monotonic_ns() < due_ns:
+                pass
+    os.getppid()
+    client.close()
+    say("done")
+
+
+def append_batches_and_sync(root: str, write_path: str, turn: int) -> None:
+    """Append sixty entries over more than one segment, sync, and wait to be killed."""
+    client = open_log(root, write_path, segment_size_bytes=64 * KIB)
+    for sequence in range(0, 60, 3):
+        client.append(STREAM, [payload(turn, sequence + position, 2000) for position in range(3)])
+    client.sync()
+    say("synced")
+    hear()
+
+
+def recover_and_die(root: str, write_path: str, step: int) -> None:
+    """Attach, and be killed right before the ``step``-th thing that attaching writes; exit 0 if it writes fewer."""
+    done = 0
+
+    def dying(function: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal done
+            done += 1
+            if done == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **options)
+
+        return call
+
+    for owner, names in (
+        (Segment, ["swap_word", "seal"]),
+        (
+            Control,
+            [
+                "set_active",
+                "set_slot_idle",
+                "withdraw_write_path",
+                "reset_durable",
+                "write_clean_record",
+                "clear_poison",
+            ],
+        ),
+        (PreparedFile, ["publish"]),
+        (MarkFile, ["write"]),
+        (os, ["link", "unlink", "fdatasync", "fsync", "rename"]),
+        (cometlog.recovery._Recovery, ["_set_tail", "_end_here", "_start_new_segment"]),
+    ):
+        for name in names:
+            plain = owner.__dict__[name]
+            wrapped = dying(plain.__func__ if isinstance(plain, staticmethod) else plain)
+            setattr(owner, name, staticmethod(wrapped) if isinstance(plain, staticmethod) else wrapped)
+    client = open_log(root, write_path, segment_size_bytes=64 * KIB)
+    client.writer(STREAM)
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ cdef extern from "<pthread.h>" nogil:
 
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
+    int getpid()
 
 cdef extern from "<sys/mman.h>" nogil:
     void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
@@ -70,17 +71,32 @@ def release_descriptor(int fd):
     return owned
 
 
+cdef uint64_t *wiped_page() except NULL:
+    """Return a new page that a forked child finds zeroed."""
+    cdef void *page = mmap(NULL, GUARD_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    if page == MAP_FAILED:
+        raise OSError(errno, os.strerror(errno))
+    if madvise(page, GUARD_BYTES, MADV_WIPEONFORK) != 0:
+        munmap(page, GUARD_BYTES)
+        raise OSError(errno, f"MADV_WIPEONFORK (Linux 4.14 or later): {os.strerror(errno)}")
+    return <uint64_t *>page
+
+
+cdef uint64_t *known_process_id = wiped_page()
+
+
+def process_id():
+    """Return what ``os.getpid`` does, by a system call only the first time in each process."""
+    if known_process_id[0] == 0:
+        known_process_id[0] = getpid()
+    return known_process_id[0]
+
+
 cdef class ForkGuard:
     """One word that says whether a handle may append; it reads CLOSED in every forked child."""
 
     def __cinit__(self):
-        cdef void *page = mmap(NULL, GUARD_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-        if page == MAP_FAILED:
-            raise OSError(errno, os.strerror(errno))
-        if madvise(page, GUARD_BYTES, MADV_WIPEONFORK) != 0:
-            munmap(page, GUARD_BYTES)
-            raise OSError(errno, f"MADV_WIPEONFORK (Linux 4.14 or later): {os.strerror(errno)}")
-        self.word = <uint64_t *>page
+        self.word = wiped_page()
 
     def __dealloc__(self):
         if self.word != NULL:

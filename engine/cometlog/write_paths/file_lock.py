@@ -3,7 +3,6 @@
 Thread safety: ``shard.lock`` serialises the threads of a client; each path adds what keeps other processes out.
 """
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from cometlog.errors import BatchTooLargeError, ClosedError
 from cometlog.forked import attach_lock
 from cometlog.kernel import frame_writer, layout
 from cometlog.kernel.batch import as_bytes, as_list, encode_batch
+from cometlog.kernel.fork_guard import process_id
 from cometlog.kernel.frame_writer import FrameWriter
 from cometlog.names import StreamName
 from cometlog.rotation import batch_bytes_max_for
@@ -45,7 +45,7 @@ class FileLockPath:
         self._closed = False
         self.stream = str(stream)
         self._attach()
-        self._pid = os.getpid()
+        self._pid = process_id()
 
     def _attach(self) -> None:
         root, stream, config = self._arguments
@@ -116,13 +116,13 @@ class FileLockPath:
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError(f"the writer of {self.stream} is closed")
-        if os.getpid() != self._pid:
+        if process_id() != self._pid:
             self._attach_in_child()
 
     def _attach_in_child(self) -> None:
         """Attach anew after a fork: the child owns nothing that it inherited (A3)."""
         with attach_lock():
-            if os.getpid() == self._pid:
+            if process_id() == self._pid:
                 return
             inherited = self.shard
             try:
@@ -130,7 +130,7 @@ class FileLockPath:
             except BaseException:
                 self.shard = inherited
                 raise
-            self._pid = os.getpid()
+            self._pid = process_id()
             inherited.abandon()
 
     def _put(self, items: list[bytes], data_bytes: int, encoded: tuple[bytes, int] | None) -> None:
@@ -172,5 +172,5 @@ class FileLockPath:
         """Leave the shard; the last to leave syncs it."""
         if not self._closed:
             self._closed = True
-            if os.getpid() == self._pid:
+            if process_id() == self._pid:
                 self.shard.detach()

@@ -3,7 +3,6 @@
 Durable means: a returned append survives the death of every process; power loss only what a returned ``sync`` covers.
 """
 
-import os
 from pathlib import Path
 
 from cometlog.compression import Compressor
@@ -11,6 +10,7 @@ from cometlog.config import Config
 from cometlog.errors import ClosedError
 from cometlog.forked import attach_lock
 from cometlog.kernel.appender import UNBACKED, Appender
+from cometlog.kernel.fork_guard import process_id
 from cometlog.names import StreamName
 from cometlog.rotation import batch_bytes_max_for
 from cometlog.shard import Shard
@@ -19,6 +19,7 @@ from cometlog.shard import Shard
 # takes from it: then the writer grows by itself at once until a wait succeeds again.
 _PATIENCE_NS_MAX = 400_000
 _PATIENCE_NS_MIN = 20_000
+_GUARD_CLOSED = 0
 _GUARD_ASLEEP = 2
 
 
@@ -27,7 +28,7 @@ class MmapPath:
 
     def __init__(self, root: Path, stream: StreamName, config: Config) -> None:
         self._arguments = (root, stream, config)
-        self._pid = os.getpid()
+        self._pid = process_id()
         self._closed = False
         self._patience_ns = _PATIENCE_NS_MAX
         self.shard = Shard(root, stream, config, "mmap", exclusive=False, populate=True)
@@ -46,7 +47,7 @@ class MmapPath:
 
     def _connect(self) -> None:
         self.writer.bind_control(self.shard.control.mapping)
-        self.writer.bind_slot(self.shard.take_slot())
+        self.writer.bind_slot(self.shard.slots.take())
         self._bind_segment()
         self.writer.open()
 
@@ -61,10 +62,11 @@ class MmapPath:
         """Arrange what an append found missing, or raise. No claim is held here."""
         if self._closed:
             raise ClosedError(f"the writer of {self.writer.stream} is closed")
-        if os.getpid() != self._pid:
+        state = self.writer.guard_state
+        if state == _GUARD_CLOSED and process_id() != self._pid:
             self._attach_in_child()
             return
-        if self.writer.guard_state == _GUARD_ASLEEP:
+        if state == _GUARD_ASLEEP:
             self.shard.watch.wake()
             return
         self.shard.check_poison()
@@ -89,7 +91,7 @@ class MmapPath:
         """Attach anew after a fork: the child owns nothing that it inherited (A3)."""
         root, stream, config = self._arguments
         with attach_lock():
-            if os.getpid() == self._pid:
+            if process_id() == self._pid:
                 return
             inherited = self.shard
             shard = Shard(root, stream, config, "mmap", exclusive=False, populate=True, guard=inherited.guard)
@@ -101,18 +103,18 @@ class MmapPath:
                 self.shard = inherited
                 shard.detach()
                 raise
-            self._pid = os.getpid()
+            self._pid = process_id()
             inherited.abandon()
 
     def sync(self) -> None:
         """Make everything appended to the shard so far durable."""
-        if os.getpid() != self._pid:
+        if process_id() != self._pid:
             self._attach_in_child()
         self.shard.sync()
 
     def repair(self, segment_number: int, unit: int) -> None:
         """Resolve a word that a reader found unresolved for long."""
-        if os.getpid() != self._pid:
+        if process_id() != self._pid:
             self._attach_in_child()
         self.shard.repair(segment_number, unit)
 
@@ -122,5 +124,5 @@ class MmapPath:
             return
         self._closed = True
         self.writer.close()
-        if os.getpid() == self._pid:
+        if process_id() == self._pid:
             self.shard.detach()
