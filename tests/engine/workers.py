@@ -302,5 +302,43 @@ def recover_and_die(root: str, write_path: str, step: int) -> None:
     os._exit(0)
 
 
+def outcome_of(call: Any) -> str | None:
+    """Name of the engine's error that a call raised, or None."""
+    try:
+        call()
+    except cometlog.CometlogError as error:
+        return type(error).__name__
+    return None
+
+
+def append_after_word(root: str, write_path: str) -> None:
+    """Attach, wait for a word, tell what an append and a sync came to, wait for another word and leave."""
+    client = open_log(root, write_path, segment_size_bytes=64 * KIB)
+    client.writer(STREAM)
+    say("attached")
+    hear()
+    say([outcome_of(lambda: client.append(STREAM, [payload(7, 0)])), outcome_of(client.sync)])
+    hear()
+    client.close()
+
+
+def append_and_sync(root: str, write_path: str) -> None:
+    """Tell what an append followed by a sync, an append, and a sync came to."""
+    client = open_log(root, write_path)
+
+    def both() -> None:
+        client.append(STREAM, [payload(8, 0)])
+        client.sync(STREAM)
+
+    say(
+        [
+            outcome_of(both),
+            outcome_of(lambda: client.append(STREAM, [payload(8, 1)])),
+            outcome_of(lambda: client.sync(STREAM)),
+        ]
+    )
+    os._exit(0)
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]](**json.loads(sys.argv[2]))

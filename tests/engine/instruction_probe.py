@@ -1,0 +1,38 @@
+"""What runs under callgrind: ``count`` operations of one kind on the mmap path. The caller takes the difference of two counts."""
+
+import gc
+import sys
+
+import cometlog
+from cometlog.background import helper_of_this_process
+from cometlog.kernel import layout
+from support import MIB, STREAM, make_config, payload
+
+BACKED_BYTES = 32 * MIB
+
+
+def main(kind: str, root: str, count: int) -> None:
+    """Append ``count`` times, with the helper thread gone and everything backed, so that every append takes the short way."""
+    client = cometlog.open(root, make_config(64 * MIB))
+    writer = client.writer(STREAM)
+    shard = client._write_path(STREAM).shard  # type: ignore[attr-defined]
+    helper_of_this_process().stop()
+    shard.watch.grow(BACKED_BYTES // layout.UNIT_BYTES)
+    shard.watch.wake()
+    entry = payload(0, 0, 117)
+    batch = [payload(0, sequence, 117) for sequence in range(1000)]
+    single = [entry]
+    operations = {
+        "writer.append": lambda: writer.append(entry),
+        "client.append": lambda: client.append(STREAM, single),
+        "batch of 1000": lambda: writer.extend(batch),
+    }
+    operation = operations[kind]
+    gc.collect()
+    gc.disable()
+    for _ in range(count):
+        operation()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
