@@ -129,6 +129,11 @@ def test_the_length_of_a_function_is_counted(measure, head) -> None:
     assert measure(f"{head}\n{body}\n\n\nz = 3\n") == [("f", 4)]
 
 
+def test_test_files_have_names_of_their_own() -> None:
+    names = [file.name for file in source_files(".py") if file.name.startswith("test_")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_nothing_is_put_off() -> None:
     word = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X")))
     marked = [

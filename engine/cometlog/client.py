@@ -160,7 +160,12 @@ class Client(Dispatch):
         with self._lock:
             reader = self._readers.get(stream)
             if reader is None:
-                reader = ShardReader(name.directory(self.path), stream, repair=self._repair_for(stream))
+                reader = ShardReader(
+                    name.directory(self.path),
+                    stream,
+                    repair=self._repair_for(stream),
+                    index_entries_max=self.config.indexing.max_index_entries,
+                )
                 self._readers[stream] = reader
             return reader
 

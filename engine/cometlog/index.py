@@ -21,6 +21,8 @@ from cometlog.segment import open_checked, tail_parts
 
 REBUILD_INTERVAL_ENTRIES = 100
 """Entries between boundaries where no file says otherwise."""
+INDEX_ENTRIES_MAX = 100_000
+"""Boundaries of one segment kept in memory where the configuration does not say."""
 
 _HEADER = struct.Struct("<8sII16sIIII")
 _RETRY_DELAYS_S = (0.001, 0.002)
@@ -45,7 +47,10 @@ class SegmentIndex:
     index that the next boundary may have.
     """
 
-    def __init__(self, interval_entries: int = REBUILD_INTERVAL_ENTRIES, covered: Boundary = START) -> None:
+    def __init__(
+        self, interval_entries: int = REBUILD_INTERVAL_ENTRIES, covered: Boundary = START, *, entries_max: int = INDEX_ENTRIES_MAX
+    ) -> None:  # fmt: skip
+        self.entries_max = entries_max
         self.interval_entries = interval_entries
         self.covered = covered
         self.next_entry = 0
@@ -66,6 +71,13 @@ class SegmentIndex:
             self._entries.append(entry)
             self._lives.append(live)
             self._latest_ns.append(latest_ns)
+            if len(self._units) > self.entries_max:
+                self._thin()
+
+    def _thin(self) -> None:
+        """Drop every second boundary: a walk from the one before takes twice as long."""
+        for column in (self._units, self._entries, self._lives, self._latest_ns):
+            del column[1::2]
 
     def _at(self, position: int) -> Boundary:
         if position < 0:
@@ -89,7 +101,9 @@ class SegmentIndex:
         return self._at(bisect_left(self._latest_ns, timestamp_ns) - 1)
 
 
-def _decode(raw_header: bytes, records: bytes, uuid: bytes, tail: int) -> SegmentIndex | None:
+def _decode(
+    raw_header: bytes, records: bytes, uuid: bytes, tail: int, entries_max: int
+) -> SegmentIndex | None:
     """Return the index that an index file holds, or None if any part of it is not true for this segment."""
     _, version, interval, stored_uuid, count, unit, entries, live = _HEADER.unpack_from(raw_header)
     tail_entries, tail_units, _ = tail_parts(tail)
@@ -106,7 +120,7 @@ def _decode(raw_header: bytes, records: bytes, uuid: bytes, tail: int) -> Segmen
         boundaries = decode_records(records, uuid)
     except ValueError:
         return None
-    index = SegmentIndex(interval, Boundary(unit, entries, live))
+    index = SegmentIndex(interval, Boundary(unit, entries, live), entries_max=entries_max)
     for boundary_unit, entry, _, _ in boundaries:
         if entry < index.next_entry or entry >= entries or boundary_unit >= unit:
             return None
@@ -119,7 +133,7 @@ def _records_bytes(count: int) -> int:
     return count * layout.BOUNDARY_SIZE_BYTES
 
 
-def _read_once(path: Path, uuid: bytes, tail: int) -> SegmentIndex | None:
+def _read_once(path: Path, uuid: bytes, tail: int, entries_max: int) -> SegmentIndex | None:
     fd = open_checked(path, os.O_RDONLY)
     try:
         header = os.pread(fd, layout.INDEX_HEADER_BYTES, 0)
@@ -131,12 +145,13 @@ def _read_once(path: Path, uuid: bytes, tail: int) -> SegmentIndex | None:
         count = int.from_bytes(header[layout.INDEX_COUNT : layout.INDEX_COUNT + 4], "little")
         if count * _FRAME_UNITS_MIN > tail & layout.TAIL_UNITS_MASK:
             return None
-        return _decode(header, os.pread(fd, _records_bytes(count), layout.INDEX_HEADER_BYTES), uuid, tail)
+        records = os.pread(fd, _records_bytes(count), layout.INDEX_HEADER_BYTES)
+        return _decode(header, records, uuid, tail, entries_max)
     finally:
         os.close(fd)
 
 
-def load_index(path: Path, uuid: bytes, tail: int) -> SegmentIndex:
+def load_index(path: Path, uuid: bytes, tail: int, entries_max: int = INDEX_ENTRIES_MAX) -> SegmentIndex:
     """Return the index that the file holds, or an empty one that covers nothing.
 
     ``tail`` is the segment's tail word, loaded after the file was last known to be written or at any time: an
@@ -145,11 +160,11 @@ def load_index(path: Path, uuid: bytes, tail: int) -> SegmentIndex:
     """
     for delay_s in (*_RETRY_DELAYS_S, None):
         try:
-            index = _read_once(path, uuid, tail)
+            index = _read_once(path, uuid, tail, entries_max)
         except (OSError, NotALogError):
             break
         if index is not None:
             return index
         if delay_s is not None:
             time.sleep(delay_s)
-    return SegmentIndex()
+    return SegmentIndex(entries_max=entries_max)

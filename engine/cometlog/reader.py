@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cometlog.errors import ClosedError, EntryNotFoundError, StalledWriterError
+from cometlog.index import INDEX_ENTRIES_MAX
 from cometlog.kernel import layout
 from cometlog.kernel.scan import STOP_BLOCKED, STOP_FULL, STOP_SEAL
 from cometlog.read_batch import Entry, ReadBatch, Run
@@ -55,9 +56,12 @@ class ShardReader:
     in flight for more than 1 ms. A reader may go on serving a segment that retention has just removed.
     """
 
-    def __init__(self, directory: Path, stream: str, *, repair: Repair | None = None) -> None:
+    def __init__(
+        self, directory: Path, stream: str, *, repair: Repair | None = None,
+        index_entries_max: int = INDEX_ENTRIES_MAX,
+    ) -> None:  # fmt: skip
         self.stream = stream
-        self._chain = SegmentChain(directory, stream)
+        self._chain = SegmentChain(directory, stream, index_entries_max)
         self._repair = repair
         self._closed = False
         self._lock = threading.Lock()

@@ -16,7 +16,8 @@ from cometlog.kernel import layout
 from cometlog.kernel.mapping import Mapping
 from cometlog.segment import Segment, SegmentHeader, SegmentName, byte_offset
 
-STEP_BYTES = 1 << 20
+FIRST_BYTES = 1 << 20
+STEP_BYTES = 1 << 18
 
 
 def capacity_for(segment_size_bytes: int) -> int:
@@ -44,9 +45,15 @@ class PreparedFile:
         name = f"next.tmp.{os.getpid()}.{os.urandom(4).hex()}"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(directory / name, flags, file_mode)
-        backed = min(length, STEP_BYTES)
+        backed = min(length, FIRST_BYTES)
         try:
-            os.posix_fallocate(fd, 0, backed)
+            try:
+                os.posix_fallocate(fd, 0, backed)
+            except OSError:
+                # On a disk that is nearly full, the least that the helper thread would begin with.
+                os.ftruncate(fd, 0)
+                backed = min(length, STEP_BYTES)
+                os.posix_fallocate(fd, 0, backed)
             mapping = Mapping(fd, length, True)
             if populate:
                 mapping.populate_write(0, backed)

@@ -21,10 +21,11 @@ TRIES_MAX = 5
 class SegmentChain:
     """Opens segments as they are needed; ``names`` is the last listing."""
 
-    def __init__(self, directory: Path, stream: str) -> None:
+    def __init__(self, directory: Path, stream: str, index_entries_max: int) -> None:
         self.stream = stream
         self.names: list[SegmentName] = []
         self._directory = directory
+        self._index_entries_max = index_entries_max
         self._open: dict[int, SegmentReader] = {}
         self._control: Control | None = None
 
@@ -37,7 +38,7 @@ class SegmentChain:
         """Return the open segment; the one used longest ago is closed where too many are open."""
         reader = self._open.pop(name.number, None)
         if reader is None:
-            reader = SegmentReader(self._directory, name, self.stream)
+            reader = SegmentReader(self._directory, name, self.stream, self._index_entries_max)
         self._open[name.number] = reader
         if len(self._open) > OPEN_SEGMENTS_MAX:
             self._open.pop(next(iter(self._open))).close()

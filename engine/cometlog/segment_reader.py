@@ -46,12 +46,13 @@ class SegmentReader:
     not one.
     """
 
-    def __init__(self, directory: Path, name: SegmentName, stream: str) -> None:
+    def __init__(self, directory: Path, name: SegmentName, stream: str, index_entries_max: int) -> None:
         self.path = directory / name.file_name
         self.stream = stream
         self.segment = Segment(self.path, writable=False)
         self._index_path = directory / name.index_name
         self._index: SegmentIndex | None = None
+        self._index_entries_max = index_entries_max
         self._resume = START[:2]
         self._readable = (0, 0)
         # The frame that the last read took in part: a read that goes on in it need not verify it again.
@@ -97,7 +98,7 @@ class SegmentReader:
             # Either this frame is damaged or the boundary was no frame: only a walk from the start tells.
             again = self._collect_from(START[:2], first_index, entries_max, tail)
             if again.stop != found.stop or again.unit > found.unit:
-                self._index = SegmentIndex()
+                self._index = SegmentIndex(entries_max=self._index_entries_max)
                 found = again
         if found.stop == STOP_CORRUPT:
             raise self._corruption(found.unit, found.next_index, found.wrong)
@@ -145,7 +146,9 @@ class SegmentReader:
 
     def _index_covering(self, first_index: int, tail: Tail) -> SegmentIndex:
         if self._index is None:
-            self._index = load_index(self._index_path, self.segment.header.uuid, tail.word)
+            self._index = load_index(
+                self._index_path, self.segment.header.uuid, tail.word, self._index_entries_max
+            )
         covered = self._index.covered.entry
         if covered <= first_index and not covered < self._resume[1] <= first_index:
             self._extend_index(self._index, tail)
@@ -169,7 +172,9 @@ class SegmentReader:
     def count_live(self, tail: Tail) -> tuple[int, int, int]:
         """Return (live entries before it, unit, stop) of the first place that is not a resolved frame."""
         if self._index is None:
-            self._index = load_index(self._index_path, self.segment.header.uuid, tail.word)
+            self._index = load_index(
+                self._index_path, self.segment.header.uuid, tail.word, self._index_entries_max
+            )
         walk = self._extend_index(self._index, tail)
         if walk.stop == STOP_CORRUPT:
             raise self._corruption(walk.unit, walk.next_index, walk.wrong)

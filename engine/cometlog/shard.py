@@ -217,14 +217,7 @@ class Shard:
         try:
             if self._somebody_rotates(sealed):
                 return
-            length = file_length_for(self.capacity_units)
-            taken = self.watch.take_next(length)
-            if taken is not None:
-                prepared = PreparedFile(self.directory, taken[3], taken[0], taken[1], taken[2])
-            else:
-                prepared = PreparedFile.make(
-                    self.directory, length, self.config.storage.file_mode, populate=self._populate
-                )
+            prepared = self._next_file(file_length_for(self.capacity_units))
             segment = prepared.publish(next_header(sealed, self.capacity_units))
             if segment is None:
                 prepared.discard()
@@ -234,6 +227,22 @@ class Shard:
                 self._replace(segment, prepared.backed_bytes if self._populate else 0)
         finally:
             self.control.mark_idle(self.rotation_slot)
+
+    def _next_file(self, length: int) -> PreparedFile:
+        """Return the file that the helper has prepared, or make one; raises OSError where neither finds room."""
+        taken = self.watch.take_next(length)
+        if taken is None:
+            try:
+                return PreparedFile.make(
+                    self.directory, length, self.config.storage.file_mode, populate=self._populate
+                )
+            except OSError:
+                # The helper may have begun one meanwhile, and have taken the very room that was missing.
+                self.watch.give_up()
+                taken = self.watch.take_next(length)
+                if taken is None:
+                    raise
+        return PreparedFile(self.directory, taken[3], taken[0], taken[1], taken[2])
 
     def _somebody_rotates(self, sealed: Segment) -> bool:
         """Return whether the shard is past a segment; the keeper, who has the next file ready, gets a moment to do it."""

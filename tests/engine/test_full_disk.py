@@ -94,7 +94,7 @@ def fill(place: Path, leave_bytes: int = 0) -> Path:
 @ROOT_ONLY
 @pytest.mark.parametrize("write_path", PATHS)
 @pytest.mark.parametrize(
-    "leave_bytes", [0, 4 * KIB, 140 * KIB, 600 * KIB], ids=lambda value: f"{value >> 10}K"
+    "leave_bytes", [0, 4 * KIB, 140 * KIB, 300 * KIB], ids=lambda value: f"{value >> 10}K"
 )
 def test_full_disk_at_creation_leaves_no_segment_and_works_once_there_is_room(
     small_disk: Path, write_path: str, leave_bytes: int

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cometlog.index import START, load_index
+import cometlog
+from cometlog.index import START, SegmentIndex, load_index
 from cometlog.kernel import checksum, layout
 from cometlog.kernel.index_writer import IndexWriter
 from cometlog.reader import ShardReader
@@ -248,3 +249,19 @@ def test_a_closed_writer_refuses_and_lets_go_of_the_segment(tmp_path: Path, imag
     opened.close()
     os.close(directory_fd)
     assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+
+
+def test_an_index_in_memory_keeps_to_its_limit_and_still_finds_every_entry(tmp_path):
+    config = cometlog.Config.default().with_changes(
+        indexing={"boundary_interval_entries": 1, "max_index_entries": 16}
+    )
+    stream = "events:v1:shard:0000"
+    with cometlog.open(tmp_path, config) as client:
+        for number in range(500):
+            client.append(stream, [b"%d" % number])
+        found = [client.read(stream, number, 1)[0].data for number in range(500)]
+        assert found == [b"%d" % number for number in range(500)]
+    index = SegmentIndex(1, entries_max=16)
+    index.extend((unit, unit, unit, unit) for unit in range(1000))
+    assert len(index) <= 16
+    assert all(index.at_or_before_entry(entry).entry <= entry for entry in range(1000))

@@ -37,4 +37,5 @@ cdef class ShardWatch:
     cdef readonly bint closed
 
     cdef int lock(self) except -1
+    cdef void note_failure(self, bint failed) noexcept nogil
     cdef void unlink(self) noexcept nogil

@@ -232,7 +232,11 @@ cdef class ShardWatch:
         with nogil:
             while error == 0 and load_acquire(<uint64_t *>(self.watch.map + SEGMENT_BACKED)) < units:
                 error = grow_step(self.watch, wanted)
-            self.watch.failed = error != 0
+                if error and self.watch.next_fd >= 0:
+                    # What was prepared for later takes the room that is needed now.
+                    drop_prepared(self.watch)
+                    error = 0
+            self.note_failure(error != 0)
             pthread_mutex_unlock(&self.helper.mutex)
         if error:
             raise OSError(error, f"cannot back {wanted} bytes of a segment: {os.strerror(error)}")
@@ -249,6 +253,17 @@ cdef class ShardWatch:
     def growth_failed(self):
         """True if the thread's last attempt to grow failed, so that waiting for it is in vain."""
         return not self.closed and self.watch.failed
+
+    cdef void note_failure(self, bint failed) noexcept nogil:
+        self.watch.failed = failed
+        # Appends up to now are no reason for the thread to try again.
+        self.watch.last_units = tail_units(load_acquire(<uint64_t *>(self.watch.map + SEGMENT_TAIL)))
+
+    def give_up(self):
+        """Keep the thread from trying again until somebody appends: its caller found no room either."""
+        self.lock()
+        self.note_failure(True)
+        pthread_mutex_unlock(&self.helper.mutex)
 
     def take_next(self, uint64_t length):
         """Return (fd, Mapping, backed bytes, temporary name) of the prepared segment if it maps ``length`` bytes, or None."""
