@@ -46,16 +46,23 @@ def shard_end(root: Path) -> int:
         control.close()
 
 
-def states_of(control: Control, pid: int) -> set[int]:
-    """States of the slots that a process owns."""
-    return {
-        control.look_at_slot(index).state
-        for index in range(layout.SLOT_COUNT) if control.slot_owner_pid(index) == pid
-    }  # fmt: skip
+def is_in_its_copy(control: Control, root: Path, pid: int) -> bool:
+    """Whether a process stands between its marker and its commit: a slot of its says MARKED and the word there CLAIMED."""
+    for index in range(layout.SLOT_COUNT):
+        slot = control.look_at_slot(index)
+        if control.slot_owner_pid(index) != pid or slot.state != layout.STATE_MARKED:
+            continue
+        name = next(name for name in list_segments(root / SHARD) if name.number == slot.segment)
+        segment = Segment(root / SHARD / name.file_name, writable=False)
+        try:
+            return segment.word(slot.claim) >> layout.WORD_KIND_SHIFT & 7 == layout.KIND_CLAIMED
+        finally:
+            segment.close()
+    return False
 
 
 def stop_while_it_copies(worker: Worker, root: Path, rng: random.Random) -> None:
-    """Stop the process at seeded instants until its slot says that it was stopped between its marker and its commit."""
+    """Stop the process at seeded instants until it was stopped between its marker and its commit."""
     control = Control(root / SHARD / "control", writable=False)
     deadline = time.monotonic() + 60
     try:
@@ -64,7 +71,7 @@ def stop_while_it_copies(worker: Worker, root: Path, rng: random.Random) -> None
             assert worker.process.poll() is None, "ended before it could be stopped in a copy"
             time.sleep(rng.uniform(0, 0.004))
             worker.stop()
-            if layout.STATE_MARKED in states_of(control, worker.pid):
+            if is_in_its_copy(control, root, worker.pid):
                 return
             worker.go_on()
     finally:
@@ -99,7 +106,7 @@ def test_four_processes_and_one_of_them_stopped_in_the_middle_of_its_copy(
     time.sleep(max(0.0, STOPPED_S - (time.monotonic() - stopped_at)))
     assert first.state() == "T"
     control = Control(root / SHARD / "control", writable=False)
-    assert layout.STATE_MARKED in states_of(control, first.pid)
+    assert is_in_its_copy(control, root, first.pid)
     control.close()
     assert shard_end(root) == before + 3 * APPENDS // 2
     first.go_on()

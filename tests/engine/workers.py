@@ -187,6 +187,8 @@ def fork_in_the_middle(root: str, owner: int, children: int, end: str) -> None:
     thread = threading.Thread(target=append, args=(owner, mine))
     thread.start()
     pids = []
+    ready, tell_ready = os.pipe()
+    go, tell_go = os.pipe()
     for child in range(children):
         while len(mine) < 200 * (child + 1):
             time.sleep(0.0005)
@@ -195,10 +197,18 @@ def fork_in_the_middle(root: str, owner: int, children: int, end: str) -> None:
             theirs: list[tuple[int, int, int]] = []
             append(owner + 1 + child, theirs, 3000)
             say({"acknowledged": theirs, "slot": slot_of_this_process(root)})
+            os.close(tell_go)
+            os.write(tell_ready, b".")
+            os.read(
+                go, 1
+            )  # ends when the parent closes its end: until then every child lives and keeps its slots
             if end == "close":
                 client.close()
             os._exit(0)
         pids.append(pid)
+    for _ in range(children):
+        os.read(ready, 1)
+    os.close(tell_go)
     codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
     stop.set()
     thread.join()
