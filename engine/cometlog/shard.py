@@ -24,7 +24,7 @@ from cometlog.entrance import Entrance, make_directories
 from cometlog.errors import ClosedError
 from cometlog.file_system import check_file_system
 from cometlog.kernel import layout
-from cometlog.kernel.fork_guard import ForkGuard, guard_descriptor, release_descriptor
+from cometlog.kernel.fork_guard import ForkGuard, guard_descriptor, process_id, release_descriptor
 from cometlog.kernel.helper import ShardWatch
 from cometlog.kernel.index_writer import IndexWriter
 from cometlog.locks import INDEX_BYTE, ShardLocks
@@ -62,6 +62,7 @@ class Shard:
         self.lock = threading.RLock()
         self.guard = guard or ForkGuard()
         self.attached = False
+        self._pid = process_id()
         self._root = root
         self._exclusive = exclusive
         self._index_in_background = index_in_background
@@ -324,6 +325,16 @@ class Shard:
         self._kept = {}
         self.syncer.close()
         self.control.close()
+
+    def __del__(self) -> None:
+        """Let go of a shard whose client was lost without ``close``: the helper first, which looks at what is closed next.
+
+        Nothing is synced and no clean record written; the next to be alone finds that there is nothing to repair.
+        """
+        if self.attached and self._pid == process_id():
+            self.attached = False
+            self.watch.close()
+            self._release()
 
     def _release(self) -> None:
         self.abandon()

@@ -76,10 +76,6 @@ def test_index_follows_appends_that_come_after_an_idle_time(root: Path, write_pa
             time.sleep(0.25)  # the idle time that this is about
 
 
-@pytest.mark.xfail(
-    strict=True, raises=cometlog.WritePathConflictError,
-    reason="a client that is collected without close keeps its descriptors, so its locks and slots live as long as the process",
-)  # fmt: skip
 def test_client_lost_to_the_garbage_collector_lets_go_of_the_shard(root: Path) -> None:
     lost = cometlog.open(root, make_config(), write_path="buffered")
     lost.append(STREAM, [b"one"])

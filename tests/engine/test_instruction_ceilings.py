@@ -45,6 +45,8 @@ def instructions(kind: str, root: Path, count: int) -> int:
 
 @pytest.mark.parametrize("kind", ENTRY_POINTS)
 def test_instructions_per_operation_stay_below_their_ceiling(root: Path, kind: str) -> None:
+    if os.environ.get("COMETLOG_DEBUG") == "1":
+        pytest.skip("ceilings hold for the ordinary build")
     if shutil.which("valgrind") is None:
         pytest.skip("valgrind is not installed")
     if kind not in CEILINGS:

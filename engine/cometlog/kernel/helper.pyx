@@ -40,13 +40,23 @@ cdef extern from "<pthread.h>" nogil:
         pthread_condattr_destroy(&attributes);
     }
 
+    /* Recursive, because the garbage collector may close one shard's watch in a thread that is busy with another's. */
+    static inline void initialise_mutex(pthread_mutex_t *mutex)
+    {
+        pthread_mutexattr_t attributes;
+        pthread_mutexattr_init(&attributes);
+        pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
+        pthread_mutex_init(mutex, &attributes);
+        pthread_mutexattr_destroy(&attributes);
+    }
+
     static inline void wait_until(pthread_cond_t *condition, pthread_mutex_t *mutex, uint64_t deadline_ns)
     {
         struct timespec deadline = {(time_t)(deadline_ns / 1000000000u), (long)(deadline_ns % 1000000000u)};
         pthread_cond_timedwait(condition, mutex, &deadline);
     }
     """
-    int pthread_mutex_init(pthread_mutex_t *mutex, void *attributes)
+    void initialise_mutex(pthread_mutex_t *mutex)
     int pthread_mutex_lock(pthread_mutex_t *mutex)
     int pthread_mutex_unlock(pthread_mutex_t *mutex)
     int pthread_cond_signal(pthread_cond_t *condition)
@@ -72,7 +82,7 @@ cdef class Helper:
     """One thread for all shards that a client writes; ``run`` is its body."""
 
     def __cinit__(self):
-        pthread_mutex_init(&self.mutex, NULL)
+        initialise_mutex(&self.mutex)
         initialise_condition(&self.woken)
         self.process = getpid()
 
