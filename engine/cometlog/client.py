@@ -126,6 +126,13 @@ class Client(Dispatch):
         with suppress(PermissionError):  # a parent that may be passed but not listed
             sync_directory(self.path.parent)
 
+    def _table_lock(self) -> threading.RLock:
+        """Return the lock of the tables; a new one in a forked child, whose parent's threads may have held the old."""
+        if process_id() != self._pid:
+            self._lock = threading.RLock()
+            self._pid = process_id()
+        return self._lock
+
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError(f"the client of {self.path} is closed")
@@ -141,11 +148,7 @@ class Client(Dispatch):
                 f"the client of {self.path} was opened read-only; it cannot append to {stream!r}"
             )
         name = parse_stream(stream)
-        if process_id() != self._pid:
-            # A thread of the parent may have held the lock when it forked.
-            self._lock = threading.RLock()
-            self._pid = process_id()
-        with self._lock:
+        with self._table_lock():
             self._check_open()
             path = self._writers.get(stream)
             if path is None:
@@ -157,7 +160,7 @@ class Client(Dispatch):
     def _reader(self, stream: str) -> ShardReader:
         self._check_open()
         name = parse_stream(stream)
-        with self._lock:
+        with self._table_lock():
             reader = self._readers.get(stream)
             if reader is None:
                 reader = ShardReader(
@@ -222,7 +225,7 @@ class Client(Dispatch):
         if stream is not None:
             self._write_path(stream).sync()
             return
-        with self._lock:
+        with self._table_lock():
             paths = list(self._writers.values())
         for path in paths:
             path.sync()
@@ -234,7 +237,7 @@ class Client(Dispatch):
 
     def close(self) -> None:
         """Leave every shard; the last process to leave one syncs it. Closing twice is harmless."""
-        with self._lock:
+        with self._table_lock():
             if self._closed:
                 return
             self._closed = True

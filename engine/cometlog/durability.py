@@ -168,11 +168,18 @@ class Syncer:
         self._control.raise_durable(next_entry, segment.number)
         if segment.number == self._marked_number and time.monotonic() - self._marked_at < _MARK_EVERY_S:
             return
-        self._locks.wait_exclusive(SYNC_BYTE)
+        if not self.mutex.acquire(blocking=False):
+            return  # a sync in another thread of this client holds byte 3 and writes a mark of its own
         try:
-            self._write_mark(read_mark(self._mark_path), segment, Position(segment.number, units, next_entry))
+            self._locks.wait_exclusive(SYNC_BYTE)
+            try:
+                self._write_mark(
+                    read_mark(self._mark_path), segment, Position(segment.number, units, next_entry)
+                )
+            finally:
+                self._locks.unlock(SYNC_BYTE)
         finally:
-            self._locks.unlock(SYNC_BYTE)
+            self.mutex.release()
 
     def leave(self, position: Position) -> None:
         """Sync up to ``position`` as the last client of the shard, and bring the mark on disk up to it."""

@@ -11,6 +11,7 @@ from cometlog.errors import StreamNameError
 
 SHARD_COUNT_MAX = 10_000
 PART_LENGTH_MAX = 100
+RESERVED_NAMESPACE = "FORMAT"
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHARD = re.compile(r"[0-9]{4}")
 
@@ -52,6 +53,10 @@ def _parse(text: str) -> StreamName:
                 f"{label} must start with a letter or digit and go on with letters, digits, '.', '_' or '-', "
                 f"got {part!r} in {text!r}"
             )
+    if parts[0] == RESERVED_NAMESPACE:
+        raise StreamNameError(
+            f"the namespace {RESERVED_NAMESPACE!r} is the name of a file of the log, in {text!r}"
+        )
     if not _SHARD.fullmatch(parts[3]):
         raise StreamNameError(f"the shard is four digits, 0000 to 9999, got {parts[3]!r} in {text!r}")
     return StreamName(parts[0], parts[1], int(parts[3]))

@@ -91,6 +91,7 @@ class Shard:
             )  # fmt: skip
             self.control = self._entrance.enter()
             undo.callback(self.control.close)
+            self.check_poison()
             self.slots = Slots(self.stream, self.control, self.locks)
             self._kept = {}
             self.rotation_slot = self.slots.take()

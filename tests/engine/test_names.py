@@ -11,7 +11,7 @@ ILLEGAL = [
     "", "events", "events:v1:0000", "events:v1:shard:1", "events:v1:shard:00000", "events:v1:shard:abcd", "events:v1:part:0000",
     ":v1:shard:0000", "events::shard:0000", ".events:v1:shard:0000", "-e:v1:shard:0000", "a/b:v1:shard:0000", "..:v1:shard:0000",
     "a:..:shard:0000", "ev ents:v1:shard:0000", "événements:v1:shard:0000", "a\0:v1:shard:0000", "a\n:v1:shard:0000",
-    "a:v1:shard:0000\n", "a:v1:shard:٠٠٠٠", "a:b:c:shard:0000", "a" * 101 + ":v1:shard:0000",
+    "a:v1:shard:0000\n", "a:v1:shard:٠٠٠٠", "a:b:c:shard:0000", "a" * 101 + ":v1:shard:0000", "FORMAT:v1:shard:0000",
 ]  # fmt: skip
 
 
