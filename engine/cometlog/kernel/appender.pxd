@@ -1,5 +1,6 @@
 """The append of the mmap write path: PROTOCOL steps B1 to B10."""
 
+cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from cometlog.kernel.fork_guard cimport ForkGuard
@@ -15,6 +16,7 @@ cpdef enum:
     FENCED = 5        # others gave this range up
 
 
+@cython.final
 cdef class Appender:
     cdef ForkGuard guard
     cdef Mapping control

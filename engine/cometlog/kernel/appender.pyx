@@ -8,6 +8,7 @@ Invariants: the slot says BUSY before the tail is read and MARKED before the fir
 store into the frame; nothing is stored at or beyond ``backed``; a range whose CAS failed is never touched again.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -53,6 +54,7 @@ crc32c_initialise()
 entry_range_check()
 
 
+@cython.final
 cdef class Appender:
     """Appends to one shard through one slot of its control file.
 

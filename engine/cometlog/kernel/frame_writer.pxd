@@ -1,5 +1,6 @@
 """Writing frames by pwrite, for the write paths that hold a lock."""
 
+cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from cometlog.kernel.mapping cimport Mapping
@@ -11,6 +12,7 @@ cpdef enum:
     TORN = 3              # an earlier append was cut off behind the tail: seal and rotate
 
 
+@cython.final
 cdef class FrameWriter:
     cdef Mapping segment
     cdef int fd

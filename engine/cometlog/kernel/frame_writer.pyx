@@ -5,6 +5,7 @@ Invariants: the frame is whole in the file before the tail is stored; the tail s
 leaves a word behind the tail that is not zero, which the next holder of the lock sees.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_SIZE
 from libc.errno cimport EINTR, EIO, errno
@@ -34,6 +35,7 @@ cdef uint64_t ENTRIES_MAX = 0xFFFFFFFF
 crc32c_initialise()
 
 
+@cython.final
 cdef class FrameWriter:
     """Encodes one frame at a time into a buffer of its own and writes it behind the tail of the bound segment."""
 

@@ -45,7 +45,7 @@ cdef enum:
     LEAD_BYTES_MIN = 512 * 1024
     LEAD_BYTES_BEHIND_KEEPER = 128 * 1024
     LEAD_BYTES_MAX = 32 * 1024 * 1024
-    LEAD_ROUNDS = 8                     # appends of this many rounds at the present rate are kept ready
+    LEAD_ROUNDS = 64                    # appends of this many rounds (16 ms) at the present rate are kept ready
 
 cdef unsigned long long file_counter = 0
 
