@@ -5,6 +5,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from cometlog.kernel.fork_guard cimport ForkGuard
 from cometlog.kernel.mapping cimport Mapping
+from cometlog.kernel.wall_clock cimport clock_sample
 
 # Why an attempt did not append; the shard resolves it and the appender tries again.
 cpdef enum:
@@ -22,6 +23,7 @@ cdef class Appender:
     cdef Mapping control
     cdef Mapping segment
     cdef uint64_t *open_word
+    cdef clock_sample *clock
     cdef uint8_t *slot
     cdef uint64_t *active
     cdef uint64_t *flags

@@ -25,12 +25,12 @@ from cometlog.kernel.fork_guard cimport GUARD_CLOSED, GUARD_OPEN, ForkGuard
 from cometlog.kernel.layout cimport *
 from cometlog.kernel.mapping cimport Mapping
 from cometlog.kernel.waiting cimport wake_waiters
+from cometlog.kernel.wall_clock cimport process_clock, sampled_wall_clock_ns
 
 cdef extern from "invariant.h" nogil:
     void invariant(bint condition)
 
 cdef extern from "clock.h" nogil:
-    uint64_t wall_clock_ns()
     uint64_t monotonic_clock_ns()
 
 cdef extern from *:
@@ -68,6 +68,7 @@ cdef class Appender:
         self.stream = stream
         self.guard = guard
         self.open_word = guard.word
+        self.clock = process_clock
         self.resolve = resolve
         self.compress = compress
         self.compress_from_bytes = compress_from_bytes
@@ -311,7 +312,7 @@ cdef class Appender:
         cdef int status
         if load_acquire(self.open_word) != GUARD_OPEN:
             return NOT_OPEN
-        timestamp = wall_clock_ns()
+        timestamp = sampled_wall_clock_ns(self.clock)
         state = crc32c_update(self.seed, data, length)
         status = self.claim(units, entries, claimed)
         if status != APPENDED:
@@ -351,7 +352,7 @@ cdef class Appender:
             if load_acquire(self.open_word) != GUARD_OPEN:
                 status = NOT_OPEN
             else:
-                timestamp = wall_clock_ns()
+                timestamp = sampled_wall_clock_ns(self.clock)
                 status = self.claim(units, count, &claimed)
             if status == APPENDED:
                 payload = self.frames + tail_units(claimed) * UNIT_BYTES + FRAME_PAYLOAD

@@ -21,6 +21,7 @@ from cometlog.kernel.layout cimport (
     SEGMENT_BACKED, SEGMENT_HEADER_BYTES, SEGMENT_TAIL, UNIT_BYTES, tail_units,
 )
 from cometlog.kernel.mapping cimport Mapping, adopt_mapping, surrender_mapping
+from cometlog.kernel.wall_clock cimport counter_is_steady, process_clock, take_clock_sample
 from cometlog.kernel.watch cimport (
     Watch, drop_prepared, grow_step, tend_checkpoint, tend_growth, tend_next, tend_retired,
 )
@@ -121,6 +122,8 @@ cdef class Helper:
         cdef Watch *watch = self.first
         cdef uint64_t now_ns = monotonic_clock_ns()
         cdef bint more = False
+        if counter_is_steady:
+            take_clock_sample(process_clock)
         while watch != NULL:
             more = tend_retired(watch) or more
             if watch.map != NULL:
