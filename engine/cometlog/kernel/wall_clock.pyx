@@ -3,8 +3,6 @@
 Thread safety: the helper thread alone samples; any thread reads. A forked child reads its parent's last sample for at most 10 ms.
 """
 
-from libc.stdint cimport uint64_t
-
 from pathlib import Path
 
 CLOCK_SOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
