@@ -16,3 +16,4 @@ cdef void copy_items(list items, uint8_t *offsets, uint8_t *data) noexcept
 cpdef bytes encode_batch(list items)
 cpdef bytes as_bytes(entry, Py_ssize_t position)
 cpdef list as_list(entries)
+cpdef tuple checked_items(entries)

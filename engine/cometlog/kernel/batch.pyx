@@ -62,3 +62,17 @@ cpdef bytes as_bytes(entry, Py_ssize_t position):
     if isinstance(entry, (bytes, bytearray, memoryview)):
         return bytes(entry)
     raise EntryTypeError(f"entry {position} of the batch is {type(entry).__name__}; entries are bytes")
+
+
+cpdef tuple checked_items(entries):
+    """Return the batch as a list of its own and its bytes in all; raises EntryTypeError naming the place of what is not bytes."""
+    cdef list items = as_list(entries)
+    cdef Py_ssize_t position
+    cdef size_t data_bytes = 0
+    cdef object item
+    for position in range(PyList_GET_SIZE(items)):
+        item = items[position]
+        if not PyBytes_CheckExact(item):
+            item = items[position] = as_bytes(item, position)
+        data_bytes += PyBytes_GET_SIZE(item)
+    return items, data_bytes

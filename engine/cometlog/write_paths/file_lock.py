@@ -11,23 +11,12 @@ from cometlog.config import Config
 from cometlog.errors import BatchTooLargeError, ClosedError
 from cometlog.forked import attach_lock
 from cometlog.kernel import frame_writer, layout
-from cometlog.kernel.batch import as_bytes, as_list, encode_batch
+from cometlog.kernel.batch import checked_items, encode_batch
 from cometlog.kernel.fork_guard import process_id
 from cometlog.kernel.frame_writer import FrameWriter
 from cometlog.names import StreamName
 from cometlog.rotation import batch_bytes_max_for
 from cometlog.shard import Shard
-
-
-def checked_items(entries: Iterable[bytes]) -> list[bytes]:
-    """Return the batch as a list of bytes objects; raises EntryTypeError naming the place of what is not bytes."""
-    items = as_list(entries)
-    for position, entry in enumerate(items):
-        if type(entry) is not bytes:
-            items[position] = as_bytes(entry, position)
-    if len(items) > layout.MAX_BATCH_ENTRIES:
-        raise BatchTooLargeError(f"a batch has at most {layout.MAX_BATCH_ENTRIES} entries, got {len(items)}")
-    return items
 
 
 class FileLockPath:
@@ -80,21 +69,26 @@ class FileLockPath:
 
     def append(self, entry: bytes, /) -> int:
         """Append one entry and return its number."""
-        return self._append(checked_items((entry,)))
+        if type(entry) is bytes:
+            return self._append([entry], len(entry))
+        return self._append(*checked_items((entry,)))
 
     def extend(self, entries: Iterable[bytes], /) -> range:
         """Append a batch that becomes visible as a whole; return the range of its entry numbers."""
-        items = checked_items(entries)
+        items, data_bytes = checked_items(entries)
         if not items:
             self._check_open()
             first = self.shard.position().next_entry
             return range(first, first)
-        first = self._append(items)
+        if len(items) > layout.MAX_BATCH_ENTRIES:
+            raise BatchTooLargeError(
+                f"a batch has at most {layout.MAX_BATCH_ENTRIES} entries, got {len(items)}"
+            )
+        first = self._append(items, data_bytes)
         return range(first, first + len(items))
 
-    def _append(self, items: list[bytes]) -> int:
+    def _append(self, items: list[bytes], data_bytes: int) -> int:
         self._check_open()
-        data_bytes = sum(map(len, items))
         batch_bytes = data_bytes + (4 * (len(items) + 1) if len(items) > 1 else 0)
         if batch_bytes > self._batch_bytes_max:
             raise BatchTooLargeError(
@@ -135,7 +129,8 @@ class FileLockPath:
 
     def _put(self, items: list[bytes], data_bytes: int, encoded: tuple[bytes, int] | None) -> None:
         """Write the frame behind the tail, making room first where there is none."""
-        self._bind()
+        if self._frames.number != self.shard.control.active:
+            self._bind()
         while True:
             if encoded is None:
                 status = self._frames.put(items, data_bytes)
