@@ -208,9 +208,10 @@ class Segment:
     def close(self) -> None:
         """Unmap, once no view is left, and close the descriptor."""
         self.mapping.close()
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        # Forgotten before it is closed: a child forked meanwhile must not close a number that is its own by then.
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 def byte_offset(unit: int) -> int:

@@ -93,6 +93,7 @@ cdef class IndexWriter:
         self, Mapping mapping, const uint8_t[::1] uuid, uint32_t interval, int directory_fd, str file_name,
         int mode=0o600
     ):
+        self.process = getpid()
         self.fd = -1
         pthread_mutex_init(&self.mutex, NULL)
         encoded = os.fsencode(file_name)
@@ -116,7 +117,9 @@ cdef class IndexWriter:
         self.reset()
 
     def __dealloc__(self):
-        if self.fd >= 0:
+        # Only in the process that made it: the helper thread may have been opening the file while the parent forked, and then
+        # the child has the number in memory, but not the descriptor, and the number is soon one of its own.
+        if self.fd >= 0 and self.process == getpid():
             c_close(self.fd)
         PyBuffer_Release(&self.view)
         pthread_mutex_destroy(&self.mutex)
@@ -335,9 +338,9 @@ cdef class IndexWriter:
         """Close the file and let go of the mapping, without a checkpoint. Closing twice is harmless."""
         with nogil:
             pthread_mutex_lock(&self.mutex)
-            if self.fd >= 0:
+            if self.fd >= 0 and self.process == getpid():
                 c_close(self.fd)
-                self.fd = -1
+            self.fd = -1
             self.closed = True
             pthread_mutex_unlock(&self.mutex)
         # No checkpoint looks at the mapping any more: one that ran has left the mutex, a later one finds `closed`.
