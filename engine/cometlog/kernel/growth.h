@@ -23,7 +23,7 @@ static inline int allocate_range(int fd, uint64_t from, uint64_t to)
 }
 
 /* Bring bytes [from, to) of a file that nobody else has seen yet into the page cache as zeros; 0 or errno. On ext4 this makes large
- * folios, which populate_range then maps at a tenth of the cost of faulting page by page. Never for a published file: it would
+ * folios, which populate_range then maps more cheaply than page by page. Never for a published file: it would
  * overwrite what others appended. */
 static inline int write_zeros(int fd, uint64_t from, uint64_t to)
 {
