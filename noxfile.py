@@ -7,6 +7,7 @@ A session keeps its virtual environment between runs.
 import hashlib
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,10 +106,40 @@ def cometbench(session: nox.Session, *arguments: str) -> None:
     session.run("cometbench", *arguments)
 
 
+def install_beside(session: nox.Session, package: Package) -> Path:
+    """Install a second build of a package into a directory of its own, for worker processes that are told where it is."""
+    wheels = package.wheel_directory()
+    target = Path(session.virtualenv.location) / "beside" / wheels.name
+    if not target.exists():
+        if not list(wheels.glob("*.whl")):
+            build(session, package, wheels)
+        (wheel,) = wheels.glob("*.whl")
+        session.run("python", "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel))
+    return target
+
+
+def with_option(arguments: list[str], option: str, value: str) -> list[str]:
+    """Return the arguments with an option, unless they name it."""
+    named = any(argument.partition("=")[0] == option for argument in arguments)
+    return arguments if named else [option, value, *arguments]
+
+
 def with_profile(arguments: list[str], profile: str) -> list[str]:
     """Return the arguments with a profile, unless they name one."""
-    named = any(argument.partition("=")[0] == "--profile" for argument in arguments)
-    return arguments if named else ["--profile", profile, *arguments]
+    return with_option(arguments, "--profile", profile)
+
+
+def minutes_of(session: nox.Session) -> tuple[float, list[str]]:
+    """Take `--minutes N` out of the arguments; 60 where it is not given."""
+    arguments = list(session.posargs)
+    if "--minutes" not in arguments:
+        return 60.0, arguments
+    place = arguments.index("--minutes")
+    try:
+        minutes = float(arguments[place + 1])
+    except (IndexError, ValueError):
+        session.error("--minutes takes a number, for example: nox -s soak -- --minutes 60")
+    return minutes, arguments[:place] + arguments[place + 2 :]
 
 
 @nox.session
@@ -139,6 +170,31 @@ def debug(session: nox.Session) -> None:
     """Run every test against a kernel with bounds checks and assertions; arguments go to pytest."""
     install(session, DEBUG_ENGINE, HARNESS, group="test")
     session.run("pytest", *session.posargs, env={"COMETLOG_DEBUG": "1"})
+
+
+@nox.session
+def crash(session: nox.Session) -> None:
+    """Run the fault suites: kills, power cuts, full disks, hostile files (`-- --tier ci` in minutes, `full` in twenty)."""
+    install(session, ENGINE, HARNESS, group="test")
+    beside = install_beside(session, DEBUG_ENGINE)
+    arguments = with_option(session.posargs, "--tier", "full")
+    session.run("pytest", "tests/crash", *arguments, env={"COMETLOG_STEPS_PACKAGE": str(beside)})
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Run the fault suites again and again, each time with new seeds: `nox -s soak -- --minutes 60`."""
+    minutes, arguments = minutes_of(session)
+    install(session, ENGINE, HARNESS, group="test")
+    beside = install_beside(session, DEBUG_ENGINE)
+    until = time.monotonic() + 60 * minutes
+    turn = 0
+    while turn == 0 or time.monotonic() < until:
+        turn += 1
+        session.log(f"turn {turn}, {max(0, until - time.monotonic()) / 60:.0f} of {minutes:g} minutes left")
+        session.run(
+            "pytest", "tests/crash", "--tier", "full", *arguments, env={"COMETLOG_STEPS_PACKAGE": str(beside)}
+        )
 
 
 @nox.session

@@ -26,6 +26,7 @@ SHARED_PATHS = ("sync", "async", "mmap")
 KIB = 1024
 MIB = 1024 * KIB
 WAIT_S = 60.0
+WORKERS = Path(__file__).with_name("workers.py")
 BATCH_OWNERS = 1000
 """Added to a worker's number in the large batches that it appends between its singles."""
 
@@ -89,16 +90,23 @@ def frame_bytes(entry_bytes: int) -> int:
 
 
 class Worker:
-    """A process that runs ``workers.<name>(**arguments)``."""
+    """A process that runs ``<name>(**arguments)`` of ``script``.
+
+    ``package``: a directory that holds another build of the engine. ``environment`` is added to this process's.
+    """
 
     _started: ClassVar[list["Worker"]] = []
 
-    def __init__(self, name: str, *, prefix: tuple[str, ...] = (), **arguments: Any) -> None:
-        package = str(Path(cometlog.__file__).parents[1])
-        search = os.pathsep.join([package, os.environ.get("PYTHONPATH", "")])
+    def __init__(
+        self, name: str, *, prefix: tuple[str, ...] = (), script: Path = WORKERS, package: Path | None = None,
+        environment: dict[str, str] | None = None, **arguments: Any,
+    ) -> None:  # fmt: skip
+        engine = str(package or Path(cometlog.__file__).parents[1])
+        search = os.pathsep.join([engine, str(WORKERS.parent), os.environ.get("PYTHONPATH", "")])
         self.process = subprocess.Popen(
-            [*prefix, sys.executable, str(Path(__file__).with_name("workers.py")), name, json.dumps(arguments)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": search},
+            [*prefix, sys.executable, str(script), name, json.dumps(arguments)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": search} | (environment or {}),
         )  # fmt: skip
         self._buffer = b""
         self._started.append(self)

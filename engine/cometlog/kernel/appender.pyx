@@ -24,6 +24,7 @@ from cometlog.kernel.checksum cimport CRC32C_START, crc32c_initialise, crc32c_up
 from cometlog.kernel.fork_guard cimport GUARD_CLOSED, GUARD_OPEN, ForkGuard
 from cometlog.kernel.layout cimport *
 from cometlog.kernel.mapping cimport Mapping
+from cometlog.kernel.step cimport *
 from cometlog.kernel.waiting cimport wake_waiters
 from cometlog.kernel.wall_clock cimport process_clock, sampled_wall_clock_ns
 
@@ -232,6 +233,7 @@ cdef class Appender:
         self.operation += 1
         store_relaxed(<uint64_t *>(self.slot + SLOT_SEGMENT), self.number)
         store_release(state, (self.operation << STATE_COUNTER_SHIFT) | STATE_BUSY)
+        step(STEP_BUSY)
         while True:
             tail = load_acquire(self.tail)
             if tail & SEALED_BIT:
@@ -240,6 +242,7 @@ cdef class Appender:
             needed = tail_units(tail) + units
             if needed > self.capacity or entries + tail_entries(tail) > ENTRIES_MAX:
                 if compare_and_swap_acq_rel(self.tail, tail, tail | SEALED_BIT):
+                    step(STEP_SEALED)
                     self.set_idle()
                     return SEALED
                 continue
@@ -252,6 +255,7 @@ cdef class Appender:
             # acq_rel: orders the BUSY store before the claim for whoever reads the new tail (PROTOCOL D1, D3).
             if compare_and_swap_acq_rel(self.tail, tail, tail + (entries << TAIL_ENTRIES_SHIFT) + units):
                 break
+        step(STEP_ALLOCATED)
         invariant(needed <= self.capacity and needed <= load_acquire(self.backed))
         if not compare_and_swap_acq_rel(
             <uint64_t *>(self.frames + tail_units(tail) * UNIT_BYTES), 0,
@@ -259,10 +263,12 @@ cdef class Appender:
         ):
             self.set_idle()
             return FENCED
+        step(STEP_CLAIMED)
         store_relaxed(<uint64_t *>(self.slot + SLOT_CLAIM), tail_units(tail))
         store_release(state, (self.operation << STATE_COUNTER_SHIFT) | STATE_MARKED)
         # The marker precedes every payload byte: a repairer that sees a byte of this claim sees a non-zero word.
         fence_release()
+        step(STEP_MARKED)
         claimed[0] = tail
         return APPENDED
 
@@ -273,6 +279,7 @@ cdef class Appender:
         cdef uint64_t unit = tail_units(claimed)
         cdef uint8_t *frame = self.frames + unit * UNIT_BYTES
         cdef uint64_t trailer[4]
+        step(STEP_COPIED)
         invariant(unit + units <= self.capacity and (meta & META_ENTRIES_MASK) != 0)
         invariant(load_acquire(<uint64_t *>(self.slot + SLOT_STATE)) & STATE_MASK == STATE_MARKED)
         trailer[0] = unit
@@ -286,12 +293,14 @@ cdef class Appender:
         prefetch_for_store(frame + units * UNIT_BYTES + 2 * CACHE_LINE_BYTES)
         prefetch_for_store(frame + units * UNIT_BYTES + 3 * CACHE_LINE_BYTES)
         prefetch_for_store(frame + units * UNIT_BYTES + 4 * CACHE_LINE_BYTES)
+        step(STEP_FINISHED)
         # seq_cst: the commit is the last store into the frame, and it precedes the load of the waiting flag below.
         if not compare_and_swap_seq_cst(
             <uint64_t *>frame, make_word(tail_entries(claimed), KIND_CLAIMED, units), trailer[1]
         ):
             self.set_idle()
             return FENCED
+        step(STEP_COMMITTED)
         self.frame_count += 1
         self.entry_count += meta & META_ENTRIES_MASK
         self.byte_count += units * UNIT_BYTES
@@ -299,6 +308,7 @@ cdef class Appender:
         store_relaxed(<uint64_t *>(self.slot + SLOT_ENTRIES), self.entry_count)
         store_relaxed(<uint64_t *>(self.slot + SLOT_BYTES), self.byte_count)
         self.set_idle()
+        step(STEP_IDLE)
         return APPENDED
 
     cdef int try_payload(

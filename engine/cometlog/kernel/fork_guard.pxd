@@ -11,3 +11,6 @@ cdef enum:
 
 cdef class ForkGuard:
     cdef uint64_t *word
+
+
+cdef uint64_t this_process() noexcept nogil

@@ -85,11 +85,16 @@ cdef uint64_t *wiped_page() except NULL:
 cdef uint64_t *known_process_id = wiped_page()
 
 
-def process_id():
-    """Return what ``os.getpid`` does, by a system call only the first time in each process."""
+cdef uint64_t this_process() noexcept nogil:
+    """Return the id of this process, by a system call only the first time in each; threads that race store the same."""
     if known_process_id[0] == 0:
         known_process_id[0] = getpid()
     return known_process_id[0]
+
+
+def process_id():
+    """Return what ``os.getpid`` does, by a system call only the first time in each process."""
+    return this_process()
 
 
 cdef class ForkGuard:

@@ -20,6 +20,7 @@ from cometlog.kernel.batch cimport copy_items
 from cometlog.kernel.checksum cimport CRC32C_START, crc32c_finish, crc32c_initialise, crc32c_update
 from cometlog.kernel.layout cimport *
 from cometlog.kernel.mapping cimport Mapping
+from cometlog.kernel.step cimport *
 
 cdef extern from "invariant.h" nogil:
     void invariant(bint condition)
@@ -94,6 +95,7 @@ cdef class FrameWriter:
             raise ValueError("nothing was put")
         invariant(not tail_sealed(before) and tail_units(before) + self.pending_units <= self.capacity)
         store_release(tail, before + (self.pending_entries << TAIL_ENTRIES_SHIFT) + self.pending_units)
+        step(STEP_PUBLISHED)
         self.pending_units = 0
         return self.base + tail_entries(before)
 
@@ -149,6 +151,7 @@ cdef class FrameWriter:
         (<uint64_t *>(self.scratch + FRAME_CHECKSUM))[0] = state | (meta << 32)
         (<uint64_t *>(self.scratch + FRAME_TIMESTAMP))[0] = trailer[2]
         write_whole(self.fd, self.scratch, length, SEGMENT_HEADER_BYTES + unit * UNIT_BYTES)
+        step(STEP_WRITTEN)
         self.pending_units = units
         self.pending_entries = meta & META_ENTRIES_MASK
         return WRITTEN

@@ -20,7 +20,7 @@ cdef class Helper:
     cdef Watch *first
     cdef bint stopping
     cdef bint asleep
-    cdef int process
+    cdef uint64_t process
 
     cdef bint tend_all(self) noexcept nogil
     cdef void doze(self, int idle_rounds) noexcept nogil

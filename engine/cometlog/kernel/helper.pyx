@@ -16,7 +16,7 @@ from cometlog.kernel.atomics cimport (
     compare_and_swap_acq_rel, compare_and_swap_seq_cst, load_acquire,
 )
 from cometlog.kernel.index_writer cimport IndexWriter
-from cometlog.kernel.fork_guard cimport GUARD_HELPER_ASLEEP, GUARD_OPEN, ForkGuard
+from cometlog.kernel.fork_guard cimport GUARD_HELPER_ASLEEP, GUARD_OPEN, ForkGuard, this_process
 from cometlog.kernel.layout cimport (
     SEGMENT_BACKED, SEGMENT_HEADER_BYTES, SEGMENT_TAIL, UNIT_BYTES, tail_units,
 )
@@ -67,9 +67,6 @@ cdef extern from "<pthread.h>" nogil:
 cdef extern from "<sys/mman.h>" nogil:
     int munmap(void *address, size_t length)
 
-cdef extern from "<unistd.h>" nogil:
-    int getpid()
-
 cdef extern from "clock.h" nogil:
     uint64_t monotonic_clock_ns()
 
@@ -85,7 +82,7 @@ cdef class Helper:
     def __cinit__(self):
         initialise_mutex(&self.mutex)
         initialise_condition(&self.woken)
-        self.process = getpid()
+        self.process = this_process()
 
     def run(self):
         """Look after the shards until ``stop``. Releases the GIL for the whole of its life."""
@@ -182,7 +179,7 @@ cdef class ShardWatch:
     def __dealloc__(self):
         # Reached open where nobody closed the client, or where the process was forked: then the thread is not this one's.
         # no_gc_clear keeps mapping, index and guard alive until the thread cannot look at them any more.
-        if self.watch != NULL and self.helper.process == getpid():
+        if self.watch != NULL and self.helper.process == this_process():
             with nogil:
                 pthread_mutex_lock(&self.helper.mutex)
                 self.unlink()

@@ -25,7 +25,7 @@ cdef class IndexWriter:
     cdef char temporary[256]
     cdef int directory_fd
     cdef int fd
-    cdef int process
+    cdef uint64_t process
     cdef bint closed
     cdef int mode
     cdef uint32_t interval

@@ -20,6 +20,7 @@ import os
 from cometlog.kernel.atomics cimport load_acquire
 from cometlog.kernel.boundary cimport CHUNK_RECORDS, Boundary, decode_record, encode_record, find_chunk
 from cometlog.kernel.checksum cimport CRC32C_START, crc32c_finish, crc32c_initialise, crc32c_update
+from cometlog.kernel.fork_guard cimport this_process
 from cometlog.kernel.layout cimport (
     BOUNDARY_SIZE_BYTES, FORMAT_VERSION, INDEX_CHECKSUM, INDEX_COUNT, INDEX_COVERED_ENTRIES,
     INDEX_COVERED_LIVE, INDEX_COVERED_UNIT, INDEX_FORMAT, INDEX_HEADER_BYTES, INDEX_INTERVAL, INDEX_MAGIC,
@@ -37,7 +38,6 @@ cdef extern from "<unistd.h>" nogil:
     Py_ssize_t pwrite(int fd, const void *data, size_t length, long offset)
     int c_close "close"(int fd)
     int c_fdatasync "fdatasync"(int fd)
-    int getpid()
     int unlinkat(int directory_fd, const char *path, int flags)
 
 cdef extern from "<stdio.h>" nogil:
@@ -93,7 +93,7 @@ cdef class IndexWriter:
         self, Mapping mapping, const uint8_t[::1] uuid, uint32_t interval, int directory_fd, str file_name,
         int mode=0o600
     ):
-        self.process = getpid()
+        self.process = this_process()
         self.fd = -1
         pthread_mutex_init(&self.mutex, NULL)
         encoded = os.fsencode(file_name)
@@ -119,7 +119,7 @@ cdef class IndexWriter:
     def __dealloc__(self):
         # Only in the process that made it: the helper thread may have been opening the file while the parent forked, and then
         # the child has the number in memory, but not the descriptor, and the number is soon one of its own.
-        if self.fd >= 0 and self.process == getpid():
+        if self.fd >= 0 and self.process == this_process():
             c_close(self.fd)
         PyBuffer_Release(&self.view)
         pthread_mutex_destroy(&self.mutex)
@@ -262,7 +262,7 @@ cdef class IndexWriter:
             clock_gettime(CLOCK_MONOTONIC, &now)
             snprintf(
                 self.temporary, sizeof(self.temporary), "%s.tmp.%d.%lx",
-                self.path, getpid(), now.tv_nsec + attempt
+                self.path, <int>this_process(), now.tv_nsec + attempt
             )
             self.fd = openat(
                 self.directory_fd, self.temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
@@ -338,7 +338,7 @@ cdef class IndexWriter:
         """Close the file and let go of the mapping, without a checkpoint. Closing twice is harmless."""
         with nogil:
             pthread_mutex_lock(&self.mutex)
-            if self.fd >= 0 and self.process == getpid():
+            if self.fd >= 0 and self.process == this_process():
                 c_close(self.fd)
             self.fd = -1
             self.closed = True

@@ -11,14 +11,15 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.stdio cimport snprintf
 
 from cometlog.kernel.atomics cimport load_acquire, raise_to_at_least
+from cometlog.kernel.fork_guard cimport this_process
 from cometlog.kernel.index_writer cimport IndexWriter
 from cometlog.kernel.layout cimport (
     SEGMENT_BACKED, SEGMENT_HEADER_BYTES, SEGMENT_TAIL, UNIT_BYTES, tail_sealed, tail_units,
 )
+from cometlog.kernel.step cimport *
 
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
-    int getpid()
     int unlinkat(int directory, const char *path, int flags)
 
 cdef extern from "<fcntl.h>" nogil:
@@ -67,14 +68,17 @@ cdef int grow_step(Watch *watch, uint64_t wanted) noexcept nogil:
         error = allocate_range(watch.fd, backed_bytes, stop)
         if error:
             return error
+        step(STEP_FILE_LONGER)
         start = min(start, backed_bytes)
     if watch.populate:
         error = populate_range(watch.map, start // 4096 * 4096, stop)
         if error:
             return error
+    step(STEP_PAGES_THERE)
     invariant(stop <= watch.length and stop > SEGMENT_HEADER_BYTES)
     watch.populated = stop
     raise_to_at_least(backed, (stop - SEGMENT_HEADER_BYTES) // UNIT_BYTES)
+    step(STEP_BACKED)
     return 0
 
 
@@ -108,7 +112,7 @@ cdef int prepare_step(Watch *watch, uint64_t wanted) noexcept nogil:
     cdef int error
     if watch.next_fd < 0:
         file_counter += 1
-        snprintf(watch.next_name, sizeof(watch.next_name), b"next.tmp.%d.%llu", getpid(), file_counter)
+        snprintf(watch.next_name, sizeof(watch.next_name), b"next.tmp.%d.%llu", <int>this_process(), file_counter)
         watch.next_fd = openat(
             watch.directory_fd, watch.next_name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, watch.file_mode
         )
