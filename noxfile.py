@@ -114,7 +114,9 @@ def install_beside(session: nox.Session, package: Package) -> Path:
         if not list(wheels.glob("*.whl")):
             build(session, package, wheels)
         (wheel,) = wheels.glob("*.whl")
-        session.run("python", "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel))
+        session.run(
+            "python", "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel)
+        )
     return target
 
 

@@ -14,9 +14,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))
 
 from recording import Count, Recorder
-from tiers import TIERS, Tier
-
 from support import Worker
+from tiers import TIERS, Tier
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,7 +45,7 @@ def recorder(request: pytest.FixtureRequest) -> Recorder:
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest, recorder: Recorder) -> int:
-    """This test's seed: drawn, printed, and recorded; ``--seed`` gives one back."""
+    """A seed of the test's own: drawn, printed, and recorded; ``--seed`` gives one back."""
     value = recorder.seed_for(request.node.nodeid, request.config.getoption("seed"))
     print(f"replay: nox -s crash -- --seed {value} -k '{request.node.name}'", file=sys.stderr)
     return value
