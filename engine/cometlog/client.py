@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from cometlog.config import Config, RetentionConfig
+from cometlog.consumer import Consumer
 from cometlog.errors import (
     ClosedError,
     CometlogError,
@@ -22,13 +23,13 @@ from cometlog.errors import (
     NotALogError,
     ReadOnlyError,
 )
+from cometlog.file_system import sync_directory
 from cometlog.kernel import layout
 from cometlog.kernel.dispatch import Dispatch
 from cometlog.kernel.fork_guard import process_id
 from cometlog.names import compile_pattern, parse_stream
 from cometlog.read_batch import Entry, ReadBatch
 from cometlog.reader import ShardReader
-from cometlog.rotation import sync_directory
 from cometlog.segment import open_checked
 from cometlog.statistics import ShardStatistics, read_statistics
 from cometlog.write_paths import WRITE_PATHS
@@ -80,6 +81,7 @@ class Client(Dispatch):
         self._lock = threading.RLock()
         self._writers: dict[str, WritePath] = {}
         self._readers: dict[str, ShardReader] = {}
+        self._consumers: list[Consumer] = []
         self._closed = False
         self._pid = process_id()
         self._prepare_root()
@@ -230,6 +232,19 @@ class Client(Dispatch):
         for path in paths:
             path.sync()
 
+    def consumer(self, group: str, *, start: str = "first") -> Consumer:
+        """Return this process's part in a consumer group; ``start`` is where a new group begins, "first" or "next"."""
+        self._check_open()
+        if self.read_only:
+            raise ReadOnlyError(
+                f"the client of {self.path} was opened read-only; group {group!r} could acknowledge nothing"
+            )
+        consumer = Consumer(group, self.path, self.config, self._reader, self.streams, start=start)
+        with self._table_lock():
+            self._check_open()
+            self._consumers.append(consumer)
+        return consumer
+
     def stats(self) -> dict[str, ShardStatistics]:
         """Return the statistics of every stream on disk, summed over all processes that ever wrote it on this boot."""
         self._check_open()
@@ -243,7 +258,9 @@ class Client(Dispatch):
             self._closed = True
             self.forget_writers()
             errors = []
-            resources: list[WritePath | ShardReader] = [*self._writers.values(), *self._readers.values()]
+            resources: list[Consumer | WritePath | ShardReader] = [
+                *self._consumers, *self._writers.values(), *self._readers.values()
+            ]  # fmt: skip
             for resource in resources:
                 try:
                     resource.close()

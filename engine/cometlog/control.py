@@ -4,13 +4,13 @@ Thread safety: every field is one aligned word with a stated order, but for the 
 only the exclusive holder of lock byte 0 writes.
 """
 
-import contextlib
 import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 from cometlog.errors import CorruptionError, NewerFormatError
+from cometlog.fixed_file import create_fixed_file
 from cometlog.kernel import layout
 from cometlog.kernel.checksum import crc32c
 from cometlog.kernel.mapping import Mapping
@@ -81,16 +81,7 @@ class Control:
     def create(path: Path, file_mode: int) -> None:
         """Put a zeroed control file in place, complete from its first instant; harmless if another process did."""
         head = layout.CONTROL_MAGIC_BYTES + struct.pack("<II", layout.FORMAT_VERSION, layout.SLOT_COUNT)
-        temporary = path.with_name(f"control.tmp.{os.getpid()}.{os.urandom(4).hex()}")
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, file_mode)
-        try:
-            os.posix_fallocate(fd, 0, layout.CONTROL_SIZE_BYTES)
-            os.pwrite(fd, head, 0)
-            with contextlib.suppress(FileExistsError):
-                os.link(temporary, path)
-        finally:
-            os.close(fd)
-            temporary.unlink()
+        create_fixed_file(path, head, layout.CONTROL_SIZE_BYTES, file_mode)
 
     def boot_identity(self) -> bytes:
         """Return what the stored identity must equal for the words here to mean anything: boot, device, inode."""

@@ -14,9 +14,10 @@ from cometlog.config import Config
 from cometlog.control import Control
 from cometlog.durable_mark import read_mark
 from cometlog.errors import NotALogError, ShardBusyError, WritePathConflictError
+from cometlog.file_system import sync_directory
 from cometlog.kernel import layout
 from cometlog.locks import ATTACH_BYTE, LEAVE_BYTE, ShardLocks
-from cometlog.rotation import PreparedFile, capacity_for, file_length_for, new_header, sync_directory
+from cometlog.rotation import PreparedFile, capacity_for, file_length_for, new_header
 from cometlog.segment import list_segments
 
 _ATTACH_LOOK_S = 0.002

@@ -13,6 +13,18 @@ class StreamNameError(CometlogError, ValueError):
     """A stream name is not ``namespace:version:shard:NNNN`` with permitted characters."""
 
 
+class GroupNameError(CometlogError, ValueError):
+    """The name of a consumer group has characters that are not permitted, or too many."""
+
+
+class GroupTableFullError(CometlogError):
+    """A shard has as many consumer groups as it can hold."""
+
+
+class ProcessingError(CometlogError):
+    """A consumer's handler failed on a batch more often than it may; the batch is not acknowledged."""
+
+
 class EntryTypeError(CometlogError, TypeError):
     """An entry is not bytes."""
 

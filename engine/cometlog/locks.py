@@ -21,6 +21,7 @@ LEAVE_BYTE = 2
 SYNC_BYTE = 3
 APPEND_BYTE = 4
 INDEX_BYTE = 5
+GROUP_BYTE = 6
 SLOT_BYTE_FIRST = 16
 
 _FLOCK = struct.Struct("hhqqi4x")

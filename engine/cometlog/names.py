@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
-from cometlog.errors import StreamNameError
+from cometlog.errors import GroupNameError, StreamNameError
+from cometlog.kernel import layout
 
 SHARD_COUNT_MAX = 10_000
 PART_LENGTH_MAX = 100
 RESERVED_NAMESPACE = "FORMAT"
+GROUP_NAME_LENGTH_MAX = layout.GROUP_NAME_BYTES_MAX
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHARD = re.compile(r"[0-9]{4}")
 
@@ -60,6 +62,21 @@ def _parse(text: str) -> StreamName:
     if not _SHARD.fullmatch(parts[3]):
         raise StreamNameError(f"the shard is four digits, 0000 to 9999, got {parts[3]!r} in {text!r}")
     return StreamName(parts[0], parts[1], int(parts[3]))
+
+
+def check_group_name(name: str) -> str:
+    """Return the name of a consumer group; raises GroupNameError saying what is wrong with it."""
+    if not isinstance(name, str):
+        raise GroupNameError(f"a group name is a string, got {type(name).__name__}")
+    if not 1 <= len(name) <= GROUP_NAME_LENGTH_MAX:
+        raise GroupNameError(
+            f"a group name has 1 to {GROUP_NAME_LENGTH_MAX} characters, got {len(name)}: {name[:20]!r}"
+        )
+    if not _PART.fullmatch(name):
+        raise GroupNameError(
+            f"a group name starts with a letter or digit and goes on with letters, digits, '.', '_' or '-', got {name!r}"
+        )
+    return name
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:

@@ -82,6 +82,11 @@ class ReadBatch(Sequence[Entry]):
         return self._entries
 
     @property
+    def start(self) -> int:
+        """Number of the first entry, or ``next_entry`` of an empty batch."""
+        return self.runs[0].frames.start_number if self._length else self.next_entry
+
+    @property
     def numbers(self) -> list[int]:
         """Entry numbers, ascending; a gap is an append that died or a segment that retention removed."""
         return [number for run in self.runs for number in decode.numbers(run.frames)]

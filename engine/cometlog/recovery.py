@@ -14,10 +14,12 @@ from pathlib import Path
 from cometlog.control import Control
 from cometlog.durable_mark import DurableMark, MarkFile, read_mark
 from cometlog.errors import CorruptionError
+from cometlog.file_system import sync_directory
+from cometlog.group_offsets import OFFSETS_FILE, GroupOffsets
 from cometlog.kernel import layout, scan
 from cometlog.locks import ShardLocks
 from cometlog.repair import Repairer
-from cometlog.rotation import PreparedFile, file_length_for, new_header, next_header, sync_directory
+from cometlog.rotation import PreparedFile, file_length_for, new_header, next_header
 from cometlog.segment import Segment, SegmentName, byte_offset, list_segments, tail_parts
 
 DISCARDED_SUFFIX = ".discarded"
@@ -222,3 +224,14 @@ class _Recovery:
         file.write(DurableMark(sequence, header.number, 0, base, header.uuid, header.epoch))
         file.close()
         self._control.set_active(header.number)
+        self._lower_groups(base)
+
+    def _lower_groups(self, end: int) -> None:
+        """Bring back consumer groups that acknowledged what is no longer there: its numbers are given again."""
+        if not (self._directory / OFFSETS_FILE).exists():
+            return
+        offsets = GroupOffsets(self._directory, self._stream, self._file_mode)
+        try:
+            offsets.lower_beyond(end)
+        finally:
+            offsets.close()

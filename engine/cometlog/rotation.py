@@ -103,12 +103,3 @@ def next_header(segment: Segment, capacity_units: int) -> SegmentHeader:
 def file_length_for(capacity_units: int) -> int:
     """Return the length in bytes of a fully backed segment file."""
     return byte_offset(capacity_units)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

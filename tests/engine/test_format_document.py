@@ -14,8 +14,8 @@ from cometlog.segment import Segment, SegmentName
 DOCUMENT = (Path(__file__).parents[2] / "engine" / "FORMAT.md").read_text()
 GOLDEN = Path(__file__).parents[1] / "golden" / "format-1"
 ROW = re.compile(r"^\| `([A-Z_]+)` \| (\d+) \|(?: (\d*) \|)?.*\|$", re.MULTILINE)
-FIELD_GROUPS = ("SEGMENT", "FRAME", "MARK", "INDEX", "BOUNDARY", "CONTROL", "SLOT")
-NOT_FIELDS = re.compile(r".*_(HEADER|SIZE|STRIDE|MAGIC)_BYTES")
+FIELD_GROUPS = ("SEGMENT", "FRAME", "MARK", "INDEX", "BOUNDARY", "CONTROL", "SLOT", "OFFSETS", "GROUP")
+NOT_FIELDS = re.compile(r".*_(HEADER|SIZE|STRIDE|MAGIC)_BYTES|GROUP_NAME_BYTES_MAX")
 
 
 def documented() -> dict[str, tuple[int, int | None]]:
@@ -26,9 +26,13 @@ def documented() -> dict[str, tuple[int, int | None]]:
 def test_every_field_kind_and_codec_of_the_kernel_is_documented_with_its_value() -> None:
     wanted = re.compile(rf"({'|'.join(FIELD_GROUPS)}|KIND|CODEC)_")
     names = [name for name in dir(layout) if wanted.match(name) and not NOT_FIELDS.fullmatch(name)]
-    in_kernel = {name: getattr(layout, name) for name in names if name not in {"KIND_FREE", "SLOT_COUNT"}}
+    in_kernel = {
+        name: getattr(layout, name)
+        for name in names
+        if name not in {"KIND_FREE", "SLOT_COUNT", "GROUP_COUNT"}
+    }
     assert {name: value for name, (value, _) in documented().items()} == in_kernel
-    assert len(in_kernel) == 69
+    assert len(in_kernel) == 79
 
 
 @pytest.mark.parametrize("group", FIELD_GROUPS)

@@ -330,6 +330,11 @@ cdef class Frames:
         return self.items[self.count - 1].first_index if self.count else -1
 
     @property
+    def start_number(self):
+        """Entry number of the first one taken, or ``base``."""
+        return self.base + self.items[0].first_index + self.items[0].skip if self.count else self.base
+
+    @property
     def stop_number(self):
         """Entry number after the last one taken, or ``base``."""
         cdef Frame *last

@@ -16,7 +16,29 @@ cdef extern from *:
     {
         return syscall(SYS_futex, word, FUTEX_WAIT, seen, timeout, NULL, 0);
     }
+
+    /* The system call futex_waitv (Linux 5.16), which C libraries and old headers do not know. */
+    #define FUTEX_WAITV_CALL 449
+    #define FUTEX_WAITV_U32 2
+    #define WAITERS_MAX 128
+    typedef struct { uint64_t seen; uint64_t address; uint32_t flags; uint32_t reserved; } futex_waiter;
+
+    static inline void set_waiter(futex_waiter *waiter, uint32_t *word, uint32_t seen)
+    {
+        *waiter = (futex_waiter){seen, (uint64_t)(uintptr_t)word, FUTEX_WAITV_U32, 0};
+    }
+
+    /* Sleeps until a word differs or is woken, or until the deadline of CLOCK_MONOTONIC; -1 with errno ENOSYS on an old kernel. */
+    static inline long futex_wait_any(futex_waiter *waiters, unsigned count, const struct timespec *deadline)
+    {
+        return syscall(FUTEX_WAITV_CALL, waiters, count, 0, deadline, CLOCK_MONOTONIC);
+    }
     """
+    ctypedef struct futex_waiter:
+        pass
+    void set_waiter(futex_waiter *waiter, uint32_t *word, uint32_t seen) nogil
+    long futex_wait_any(futex_waiter *waiters, unsigned count, const timespec *deadline) nogil
+    enum: WAITERS_MAX
     struct timespec:
         long tv_sec
         long tv_nsec
@@ -25,3 +47,7 @@ cdef extern from *:
 
 
 cdef void wake_waiters(uint8_t *control) noexcept nogil
+
+
+cdef class Bell:
+    cdef uint32_t strokes

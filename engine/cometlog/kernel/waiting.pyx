@@ -5,7 +5,10 @@ sleeps on the value it read. A writer commits with a sequentially consistent CAS
 flag adds one to the futex word before it wakes, so a waiter that was not asleep yet does not fall asleep.
 """
 
+from libc.errno cimport ENOSYS, errno
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
+
+import time
 
 from cometlog.kernel.atomics cimport (
     fence_seq_cst, fetch_add_acq_rel_u32, fetch_and_acq_rel, fetch_or_acq_rel, load_acquire_u32,
@@ -38,15 +41,52 @@ def announce(Mapping control not None):
     return ticket
 
 
-def sleep(Mapping control not None, uint32_t ticket, double timeout_s):
-    """Sleep until the ticket is out of date or ``timeout_s`` seconds passed. Releases the GIL."""
-    cdef timespec timeout
-    cdef uint32_t *word
-    control.check_range(CONTROL_FUTEX, 4)
-    word = <uint32_t *>(control.base + CONTROL_FUTEX)
-    timeout.tv_sec = <long>timeout_s
-    timeout.tv_nsec = <long>((timeout_s - timeout.tv_sec) * 1e9)
-    control.exports += 1
+cdef class Bell:
+    """What wakes the sleepers of this process without an append: a word of its own. Any thread may ring it."""
+
+    def ticket(self):
+        """Return what ``sleep_any`` takes; a ring after this call wakes it."""
+        return load_acquire_u32(&self.strokes)
+
+    def ring(self):
+        """Wake every sleeper of this bell."""
+        fetch_add_acq_rel_u32(&self.strokes, 1)
+        futex_wake_all(&self.strokes)
+
+
+def sleep_any(list controls not None, list tickets not None, Bell bell not None, uint32_t ticket, double timeout_s):
+    """Sleep until one of the control files' tickets or the bell's is out of date, or ``timeout_s`` seconds passed.
+
+    Releases the GIL; a signal ends the sleep. Returns False where this kernel cannot wait for several words, or there are more than 127:
+    then nothing was slept.
+    """
+    cdef futex_waiter waiters[WAITERS_MAX]
+    cdef timespec deadline
+    cdef double until
+    cdef unsigned count = <unsigned>len(controls) + 1
+    cdef unsigned position
+    cdef Mapping control
+    cdef int error = 0
+    if count > <unsigned>WAITERS_MAX:
+        return False
+    for position in range(count - 1):
+        control = controls[position]
+        control.check_range(CONTROL_FUTEX, 4)
+        set_waiter(&waiters[position], <uint32_t *>(control.base + CONTROL_FUTEX), tickets[position])
+    set_waiter(&waiters[count - 1], &bell.strokes, ticket)
+    until = time.monotonic() + timeout_s
+    deadline.tv_sec = <long>until
+    deadline.tv_nsec = <long>((until - deadline.tv_sec) * 1e9)
+    pin_all(controls, 1)
     with nogil:
-        futex_wait(word, ticket, &timeout)
-    control.exports -= 1
+        if futex_wait_any(waiters, count, &deadline) < 0:
+            error = errno
+    pin_all(controls, -1)
+    return error != ENOSYS
+
+
+cdef void pin_all(list controls, Py_ssize_t change):
+    """Keep mappings in place while the GIL is released."""
+    cdef Mapping control
+    for control in controls:
+        control.exports += change

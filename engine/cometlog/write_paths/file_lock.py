@@ -10,7 +10,7 @@ from cometlog.compression import Compressor
 from cometlog.config import Config
 from cometlog.errors import BatchTooLargeError, ClosedError
 from cometlog.forked import attach_lock
-from cometlog.kernel import frame_writer, layout
+from cometlog.kernel import frame_writer, layout, waiting
 from cometlog.kernel.batch import checked_items, encode_batch
 from cometlog.kernel.fork_guard import process_id
 from cometlog.kernel.frame_writer import FrameWriter
@@ -103,9 +103,11 @@ class FileLockPath:
             self._lock()
             try:
                 self._put(items, data_bytes, encoded)
-                return self._commit()
+                first = self._commit()
             finally:
                 self._unlock()
+            self._wake_readers()
+            return first
 
     def _check_open(self) -> None:
         if self._closed:
@@ -146,6 +148,13 @@ class FileLockPath:
 
     def _commit(self) -> int:
         return self._frames.publish()
+
+    def _wake_readers(self) -> None:
+        """Wake whoever waits for an append: they set the flag, fence and look; this fences between its commit and its look."""
+        control = self.shard.control.mapping
+        control.fence()
+        if control.load_acquire(layout.CONTROL_FLAGS) & layout.FLAG_WAITING:
+            waiting.wake(control)
 
     def _lock(self) -> None:
         """Keep other processes out."""

@@ -1,0 +1,28 @@
+"""Files of a fixed size that appear complete: made under a temporary name, allocated, and linked to their own."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+def create_fixed_file(
+    path: Path, head: bytes, size_bytes: int, file_mode: int, *, durable: bool = False
+) -> None:
+    """Put a file of zeros behind ``head`` in place; harmless if another process did. Raises OSError with nothing left behind.
+
+    ``durable``: its bytes are on stable storage before its name appears; the directory is the caller's to sync.
+    """
+    while not os.path.lexists(path):
+        temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}.{os.urandom(4).hex()}")
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, file_mode)
+        try:
+            os.posix_fallocate(fd, 0, size_bytes)
+            os.pwrite(fd, head, 0)
+            if durable:
+                os.fsync(fd)
+            # Whoever holds the shard alone may take a temporary file for a left-over: then once more.
+            with suppress(FileExistsError, FileNotFoundError):
+                os.link(temporary, path)
+        finally:
+            os.close(fd)
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,62 @@
+"""What worker processes of the consumers' tests do; see ``workers.py``."""
+
+import json
+import random
+import signal
+import sys
+import time
+
+import cometlog
+from support import STREAM, make_config
+from workers import hear, open_log, say
+
+
+def make_groups(root: str, count: int) -> None:
+    """Make the same groups as others do, at the same time, in an order of this process's own."""
+    client = open_log(root)
+    names = [f"g{index}" for index in range(count)]
+    random.shuffle(names)
+    say("ready")
+    hear()
+    for name in names:
+        client.consumer(name).lag(STREAM)
+    client.close()
+    say("made")
+
+
+def consume_and_acknowledge(root: str, group: str, batch_size: int) -> None:
+    """Process a group until killed; each line is a batch: its numbers, and what its entries say."""
+    consumer = open_log(root).consumer(group)
+    say("ready")
+    consumer.process(
+        lambda batch: say([[entry.number, entry.data.hex()] for entry in batch]),
+        STREAM,
+        batch_size=batch_size,
+    )
+
+
+def consume_until_terminated(root: str, group: str) -> None:
+    """Process a group until SIGTERM."""
+    with open_log(root) as client:
+        consumer = client.consumer(group)
+        signal.signal(signal.SIGTERM, lambda *_: consumer.stop())
+        say("ready")
+        consumer.process(
+            lambda batch: say([entry.number for entry in batch]), STREAM, batch_size=100, poll_interval=60.0
+        )
+    say("stopped")
+
+
+def sleep_until_appended(root: str, sleep_s: float) -> None:
+    """Wait for a new entry; say how long it took and which it was. Attaches to no shard as a writer."""
+    with cometlog.open(root, make_config()) as client:
+        consumer = client.consumer("sleeper", start="next")
+        consumer.lag(STREAM)
+        say("asleep soon")
+        started = time.monotonic()
+        found = [entry.number for entry in next(iter(consumer.batches(STREAM, wait_s=sleep_s)))]
+        say([time.monotonic() - started, found])
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](**json.loads(sys.argv[2]))

@@ -1,0 +1,201 @@
+"""The offsets file: position words, lines, damage, and what recovery does to positions beyond the end."""
+
+import itertools
+import os
+from pathlib import Path
+
+import pytest
+
+import cometlog
+from cometlog import CorruptionError, GroupTableFullError, NewerFormatError
+from cometlog.group_offsets import GroupOffsets
+from cometlog.kernel import layout
+from cometlog.kernel.group_position import decode_position, encode_position
+from support import SHARD, STREAM, Worker, make_config
+
+CONSUMER_WORKERS = Path(__file__).with_name("consumer_workers.py")
+FILE_MODE = 0o600
+LINE = layout.OFFSETS_GROUPS
+
+
+@pytest.fixture
+def shard(root: Path) -> Path:
+    """The directory of a shard with ten entries."""
+    with cometlog.open(root, make_config()) as client:
+        client.append(STREAM, [b"%d" % number for number in range(10)])
+    return root / SHARD
+
+
+def make_group(shard: Path, name: str = "shipper", position: int = 4) -> None:
+    offsets = GroupOffsets(shard, STREAM, FILE_MODE)
+    offsets.find_or_make(name, position, FILE_MODE)
+    offsets.close()
+
+
+def positions(shard: Path) -> dict[str, int | None]:
+    offsets = GroupOffsets(shard, STREAM)
+    try:
+        return {line.name: line.position for line in offsets.lines()}
+    finally:
+        offsets.close()
+
+
+def flip(shard: Path, offset: int, mask: int) -> None:
+    with (shard / "offsets").open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ mask]))
+
+
+@pytest.mark.parametrize("number", [0, 1, 255, 256, 10**9, (1 << 56) - 1])
+def test_a_position_word_gives_its_number_back_and_is_never_the_free_word(number: int) -> None:
+    word = encode_position(number)
+    assert decode_position(word) == number
+    assert word != 0
+
+
+def test_a_number_of_more_than_56_bits_is_no_position() -> None:
+    with pytest.raises(ValueError, match="56 bits"):
+        encode_position(1 << 56)
+    assert decode_position(0) is None
+
+
+@pytest.mark.parametrize("number", [0, 117, 0xFFFFFFFF, 0x00ABCDEF01234567])
+def test_one_two_or_three_flipped_bits_of_a_position_word_are_found(number: int) -> None:
+    word = encode_position(number)
+    flipped = 0
+    for count in (1, 2, 3):
+        for bits in itertools.combinations(range(64), count):
+            assert decode_position(word ^ sum(1 << bit for bit in bits)) is None, bits
+            flipped += 1
+    assert flipped == 64 + 2016 + 41664
+
+
+def test_a_group_that_is_made_twice_is_one_line(shard: Path) -> None:
+    make_group(shard, "a", 3)
+    make_group(shard, "b", 4)
+    make_group(shard, "a", 9)
+    assert positions(shard) == {"a": 3, "b": 4}
+
+
+def test_group_513_is_refused_and_the_others_stay(shard: Path) -> None:
+    offsets = GroupOffsets(shard, STREAM, FILE_MODE)
+    for index in range(layout.GROUP_COUNT):
+        offsets.find_or_make(f"g{index}", index % 10, FILE_MODE)
+    with pytest.raises(GroupTableFullError, match="512 consumer groups"):
+        offsets.find_or_make("one-more", 0, FILE_MODE)
+    offsets.close()
+    assert positions(shard) == {f"g{index}": index % 10 for index in range(layout.GROUP_COUNT)}
+
+
+def test_processes_that_make_the_same_groups_at_once_share_their_lines(
+    shard: Path, root: Path, start_worker: type[Worker]
+) -> None:
+    workers = [
+        start_worker("make_groups", script=CONSUMER_WORKERS, root=str(root), count=40) for _ in range(4)
+    ]
+    for worker in workers:
+        assert worker.hear() == "ready"
+    for worker in workers:
+        worker.tell()
+    for worker in workers:
+        assert worker.hear() == "made"
+        assert worker.end() == 0
+    assert positions(shard) == {f"g{index}": 0 for index in range(40)}
+    assert sorted(path.name for path in shard.glob("*.tmp.*")) == []
+
+
+def test_a_line_whose_maker_was_killed_before_its_last_store_is_free(shard: Path) -> None:
+    make_group(shard, "first", 1)
+    with (shard / "offsets").open("r+b") as file:
+        file.seek(LINE + layout.GROUP_SIZE_BYTES + layout.GROUP_CHECKPOINT)
+        file.write(b"half a line")
+    make_group(shard, "second", 2)
+    assert positions(shard) == {"first": 1, "second": 2}
+
+
+@pytest.mark.parametrize("bit", range(64))
+def test_a_damaged_position_falls_back_to_its_checkpoint(shard: Path, bit: int) -> None:
+    make_group(shard, "shipper", 4)
+    flip(shard, LINE + layout.GROUP_POSITION + bit // 8, 1 << bit % 8)
+    assert positions(shard) == {"shipper": 4}
+
+
+def test_a_damaged_position_and_checkpoint_are_an_error_that_a_reset_ends(shard: Path, root: Path) -> None:
+    make_group(shard, "shipper", 4)
+    flip(shard, LINE + layout.GROUP_POSITION, 1)
+    flip(shard, LINE + layout.GROUP_CHECKPOINT, 1)
+    with cometlog.open(root, make_config()) as client:
+        consumer = client.consumer("shipper")
+        with pytest.raises(CorruptionError, match="reset the group") as caught:
+            consumer.read(STREAM)
+        assert (caught.value.file, caught.value.offset) == (str(shard / "offsets"), LINE)
+        consumer.reset(STREAM, 7)
+        assert [entry.number for batch in consumer.read(STREAM) for entry in batch] == [7, 8, 9]
+
+
+@pytest.mark.parametrize(
+    "offset", [layout.GROUP_CREATED, layout.GROUP_NAME_LENGTH, layout.GROUP_CHECKSUM, layout.GROUP_NAME]
+)
+def test_a_damaged_line_is_an_error_naming_file_and_offset(shard: Path, root: Path, offset: int) -> None:
+    make_group(shard, "shipper", 4)
+    flip(shard, LINE + offset, 4)
+    with (
+        cometlog.open(root, make_config()) as client,
+        pytest.raises(CorruptionError, match="line 0") as caught,
+    ):
+        client.consumer("shipper").read(STREAM)
+    assert (caught.value.file, caught.value.offset) == (str(shard / "offsets"), LINE)
+
+
+def test_a_file_of_another_size_magic_or_format_is_refused(shard: Path) -> None:
+    make_group(shard)
+    path = shard / "offsets"
+    whole = path.read_bytes()
+    for damaged, error, text in (
+        (whole[:-1], CorruptionError, "69631 bytes, not 69632"),
+        (b"X" + whole[1:], CorruptionError, "magic"),
+        (whole[:8] + b"\2" + whole[9:], NewerFormatError, "format 2"),
+        (whole[:12] + b"\1" + whole[13:], CorruptionError, "groups"),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(error, match=text):
+            GroupOffsets(shard, STREAM, FILE_MODE)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link"])
+def test_something_else_in_the_place_of_the_file_is_refused_at_once(shard: Path, kind: str) -> None:
+    if kind == "fifo":
+        os.mkfifo(shard / "offsets")
+    else:
+        (shard / "offsets").symlink_to(shard / "nowhere")
+    with pytest.raises((cometlog.NotALogError, OSError)):
+        GroupOffsets(shard, STREAM, FILE_MODE)
+
+
+def test_recovery_that_cuts_entries_brings_groups_back_to_the_end(
+    shard: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with cometlog.open(root, make_config()) as client:
+        client.sync()
+        client.append(STREAM, [b"lost"] * 5)
+        client.consumer("ahead").ack(STREAM, range(15))
+        client.consumer("behind").ack(STREAM, range(3))
+    segment = next(shard.glob("*.seg"))
+    mark = (shard / "durable").read_bytes()
+    with segment.open(
+        "r+b"
+    ) as file:  # what a power loss may leave: the entries behind the mark never reached the disk
+        tail = int.from_bytes(segment.read_bytes()[layout.SEGMENT_TAIL : layout.SEGMENT_TAIL + 4], "little")
+        frame_units = (layout.FRAME_HEADER_BYTES + 4 * 6 + 20 + 7) // 8
+        file.seek(layout.SEGMENT_HEADER_BYTES + (tail - frame_units) * 8)
+        file.write(bytes(frame_units * 8))
+    assert mark
+    (shard / "durable").unlink()
+    monkeypatch.setattr("cometlog.control.boot_id", lambda: b"another boot id!")
+    with cometlog.open(root, make_config()) as client:
+        assert client.append(STREAM, [b"again"]) == range(10, 11)
+        consumer = client.consumer("ahead")
+        assert [entry.data for batch in consumer.read(STREAM) for entry in batch] == [b"again"]
+        assert client.consumer("behind").lag(STREAM) == 8
