@@ -39,6 +39,7 @@ from cometlog.errors import (
 )
 from cometlog.names import pick_shard, pick_shard_stream
 from cometlog.read_batch import Entry, ReadBatch
+from cometlog.retention import RemovedSegment
 from cometlog.write_paths.base import Writer
 
 __version__ = "0.1.0"
@@ -66,6 +67,7 @@ __all__ = [
     "ProcessingError",
     "ReadBatch",
     "ReadOnlyError",
+    "RemovedSegment",
     "RetentionConfig",
     "ShardBusyError",
     "StalledWriterError",

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cometlog.config import Config, RetentionConfig
+from cometlog.config import Config
 from cometlog.consumer import Consumer
 from cometlog.errors import (
     ClosedError,
@@ -22,6 +22,7 @@ from cometlog.errors import (
     NewerFormatError,
     NotALogError,
     ReadOnlyError,
+    WritePathConflictError,
 )
 from cometlog.file_system import sync_directory
 from cometlog.kernel import layout
@@ -30,6 +31,8 @@ from cometlog.kernel.fork_guard import process_id
 from cometlog.names import compile_pattern, parse_stream
 from cometlog.read_batch import Entry, ReadBatch
 from cometlog.reader import ShardReader
+from cometlog.retention import RemovedSegment
+from cometlog.retention_thread import RetentionThread, share_excess
 from cometlog.segment import open_checked
 from cometlog.statistics import ShardStatistics, read_statistics
 from cometlog.write_paths import WRITE_PATHS
@@ -66,10 +69,6 @@ class Client(Dispatch):
         name = "mmap" if write_path is None else write_path
         if not isinstance(name, str) or name not in WRITE_PATHS:
             raise ConfigurationError(f"write_path is one of {', '.join(WRITE_PATHS)}, got {write_path!r}")
-        if config is not None and config.retention != RetentionConfig():
-            raise ConfigurationError(
-                f"this version applies no retention; leave config.retention at its defaults, got {config.retention}"
-            )
         if read_only and write_path is not None:
             raise ConfigurationError(f"read_only and write_path={write_path!r} exclude each other")
         if not read_only and sys.platform != "linux":
@@ -82,6 +81,7 @@ class Client(Dispatch):
         self._writers: dict[str, WritePath] = {}
         self._readers: dict[str, ShardReader] = {}
         self._consumers: list[Consumer] = []
+        self._retaining = RetentionThread(self.config.retention, self._retain_written)
         self._closed = False
         self._pid = process_id()
         self._prepare_root()
@@ -156,6 +156,7 @@ class Client(Dispatch):
             if path is None:
                 path = WRITE_PATHS[self.write_path or ""](self.path, name, self.config)
                 self._writers[stream] = path
+                self._retaining.begin(self._pid)
                 self.remember_writer(stream, path.writer)
             return path
 
@@ -245,6 +246,27 @@ class Client(Dispatch):
             self._consumers.append(consumer)
         return consumer
 
+    def retain(self, pattern: str = "*") -> list[RemovedSegment]:
+        """Remove the oldest segments of the matching streams as ``config.retention`` says, and return what went.
+
+        A stream that live processes write by another path, or that another process retains at the moment, is left to them.
+        """
+        return self._retain(self.streams(pattern))
+
+    def _retain_written(self) -> list[RemovedSegment]:
+        with self._table_lock():
+            written = list(self._writers)
+        return self._retain(written)
+
+    def _retain(self, streams: list[str]) -> list[RemovedSegment]:
+        limits = self.config.retention
+        removed: list[RemovedSegment] = []
+        excess = share_excess(self.path, self.streams(), limits.max_total_bytes)
+        for stream in streams:
+            with suppress(WritePathConflictError):
+                removed += self._write_path(stream).retain(limits, excess.get(stream, 0))
+        return removed
+
     def stats(self) -> dict[str, ShardStatistics]:
         """Return the statistics of every stream on disk, summed over all processes that ever wrote it on this boot."""
         self._check_open()
@@ -256,6 +278,7 @@ class Client(Dispatch):
             if self._closed:
                 return
             self._closed = True
+            self._retaining.end()
             self.forget_writers()
             errors = []
             resources: list[Consumer | WritePath | ShardReader] = [

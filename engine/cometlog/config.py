@@ -102,13 +102,18 @@ class ConcurrencyConfig(_Group):
 
 @dataclass(frozen=True, slots=True)
 class RetentionConfig(_Group):
-    """What retention may remove; 0 means no limit. This version applies none: a client refuses anything but the defaults.
+    """What retention may remove: whole segments, the oldest first, never the active one; 0 means no limit.
 
-    ``max_age_s``: segments whose newest entry is older. Default 0.
-    ``max_shard_bytes``: bytes of one shard. Default 0.
-    ``max_total_bytes``: bytes of the whole log. Default 0.
+    ``max_age_s``: segments whose newest entry is older, in seconds. Default 0.
+    ``max_shard_bytes``: bytes of one shard's segment files. Default 0.
+    ``max_total_bytes``: bytes of the segment files of the whole log. Default 0.
     ``min_segments``: segments of a shard that are always kept. Default 2.
-    ``protect_unconsumed``: keep what a consumer group has not acknowledged. Default yes.
+    ``protect_unconsumed``: keep what a consumer group has not acknowledged; a group that is never read again then keeps everything,
+    up to ``forced_shard_bytes``. Default yes.
+    ``forced_shard_bytes``: bytes of one shard beyond which its oldest segments go although a group has not acknowledged them: it loses
+    entries, the disk stays usable. Default 0.
+    ``interval_s``: seconds between two looks of the background thread, which runs where there is a limit and looks after the streams
+    that this client has appended to; ``Client.retain`` looks after all. 0: no thread. Default 60.
     """
 
     max_age_s: float = _bounded(0.0, 1e10, 0.0)
@@ -116,6 +121,13 @@ class RetentionConfig(_Group):
     max_total_bytes: int = _bounded(0, 1 << 60, 0)
     min_segments: int = _bounded(1, 1_000_000, 2)
     protect_unconsumed: bool = True
+    forced_shard_bytes: int = _bounded(0, 1 << 60, 0)
+    interval_s: float = _bounded(0.0, 1e7, 60.0)
+
+    @property
+    def has_limit(self) -> bool:
+        """Whether anything may ever be removed."""
+        return any((self.max_age_s, self.max_shard_bytes, self.max_total_bytes, self.forced_shard_bytes))
 
 
 @dataclass(frozen=True, slots=True)

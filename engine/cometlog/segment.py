@@ -114,6 +114,15 @@ def decode_header(page: bytes, path: Path) -> SegmentHeader:
     return SegmentHeader(number, base, uuid, previous, epoch, capacity, created)
 
 
+def read_header(path: Path) -> tuple[SegmentHeader, int]:
+    """Return the header of a segment file and the file's length in bytes, without mapping it."""
+    fd = open_checked(path, os.O_RDONLY)
+    try:
+        return decode_header(os.pread(fd, layout.SEGMENT_HEADER_BYTES, 0), path), os.fstat(fd).st_size
+    finally:
+        os.close(fd)
+
+
 def open_checked(path: Path, flags: int) -> int:
     """Open a file of the log and return its descriptor; a link, another kind of file or another's file is refused."""
     try:

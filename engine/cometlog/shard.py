@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cometlog.background import helper_of_this_process
-from cometlog.config import Config
+from cometlog.config import Config, RetentionConfig
 from cometlog.control import CleanRecord
 from cometlog.durability import Position, Syncer, poisoned_error
 from cometlog.entrance import Entrance, make_directories
@@ -30,6 +30,7 @@ from cometlog.kernel.index_writer import IndexWriter
 from cometlog.locks import INDEX_BYTE, ShardLocks
 from cometlog.names import StreamName
 from cometlog.repair import Repairer
+from cometlog.retention import RemovedSegment, Retention
 from cometlog.rotation import (
     PreparedFile,
     capacity_for,
@@ -69,6 +70,7 @@ class Shard:
         self._populate = populate
         self._kept: dict[int, Segment] = {}
         self._pins: Counter[int] = Counter()
+        self._retaining = threading.Lock()
         self._synced_index: IndexWriter | None = None
         self._indexed_number = 0
 
@@ -282,6 +284,13 @@ class Shard:
         if repairer.repaired_words:
             with self.lock:
                 self.control.add_to_slot(self.rotation_slot, layout.SLOT_REPAIRS, repairer.repaired_words)
+
+    def retain(self, limits: RetentionConfig, excess_bytes: int = 0) -> list[RemovedSegment]:
+        """Remove the oldest segments as the limits say (``cometlog.retention``) and return what went."""
+        with self._retaining:  # byte 7 does not keep two threads of one client apart
+            self._check_attached()
+            retention = Retention(self.directory, self.stream, self.control, self.locks, self.sync)
+            return retention.apply(limits, excess_bytes)
 
     def check_poison(self) -> None:
         """Raise SyncError if a sync failed in any process."""

@@ -7,7 +7,7 @@ import sys
 import time
 
 import cometlog
-from support import STREAM, make_config
+from support import KIB, STREAM, make_config, payload
 from workers import hear, open_log, say
 
 
@@ -56,6 +56,22 @@ def sleep_until_appended(root: str, sleep_s: float) -> None:
         started = time.monotonic()
         found = [entry.number for entry in next(iter(consumer.batches(STREAM, wait_s=sleep_s)))]
         say([time.monotonic() - started, found])
+
+
+def append_and_retain(root: str, write_path: str, owner: int, entries: int) -> None:
+    """Append singles, retaining after every tenth; say which numbers they got and which segments this process removed."""
+    limits = {"max_shard_bytes": 1, "interval_s": 0.0}
+    client = open_log(root, write_path, segment_size_bytes=64 * KIB, retention=limits)
+    writer = client.writer(STREAM)
+    say("ready")
+    hear()
+    numbers, removed = [], []
+    for sequence in range(entries):
+        numbers.append(writer.append(payload(owner, sequence, 4000)))
+        if sequence % 10 == 9:
+            removed += [item.number for item in client.retain()]
+    client.close()
+    say([numbers, removed])
 
 
 if __name__ == "__main__":

@@ -82,13 +82,6 @@ def test_a_file_that_is_not_toml_is_named(tmp_path):
         Config.load(tmp_path / "bad.toml")
 
 
-def test_retention_that_would_not_be_applied_is_refused(tmp_path):
-    config = Config.default().with_changes(retention={"max_age_s": 60.0})
-    with pytest.raises(ConfigurationError, match="applies no retention"):
-        cometlog.open(tmp_path / "log", config)
-    assert not (tmp_path / "log").exists()
-
-
 def test_large_entries_are_compressed_and_small_ones_are_not(tmp_path):
     large = [b'{"level":"INFO","message":"the same words again and again"}' * 100] * 10
     with cometlog.open(tmp_path / "on") as client:

@@ -19,6 +19,9 @@ claimed or written, OSError when the disk is full (nothing half-visible), SyncEr
 from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
+from cometlog.config import RetentionConfig
+from cometlog.retention import RemovedSegment
+
 
 @runtime_checkable
 class Writer(Protocol):
@@ -47,6 +50,9 @@ class WritePath(Protocol):
 
     def repair(self, segment_number: int, unit: int) -> None:
         """Resolve a word that a reader found unresolved for long (PROTOCOL D)."""
+
+    def retain(self, limits: RetentionConfig, excess_bytes: int = 0) -> list[RemovedSegment]:
+        """Remove the shard's oldest segments as the limits say; ``excess_bytes`` more have to go where they may."""
 
     def close(self) -> None:
         """Leave the shard; the last to leave syncs it."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cometlog.compression import Compressor
-from cometlog.config import Config
+from cometlog.config import Config, RetentionConfig
 from cometlog.errors import BatchTooLargeError, ClosedError
 from cometlog.forked import attach_lock
 from cometlog.kernel import frame_writer, layout, waiting
@@ -15,6 +15,7 @@ from cometlog.kernel.batch import checked_items, encode_batch
 from cometlog.kernel.fork_guard import process_id
 from cometlog.kernel.frame_writer import FrameWriter
 from cometlog.names import StreamName
+from cometlog.retention import RemovedSegment
 from cometlog.rotation import batch_bytes_max_for
 from cometlog.shard import Shard
 
@@ -171,6 +172,11 @@ class FileLockPath:
         """Resolve a word that a reader found unresolved for long."""
         self._check_open()
         self.shard.repair(segment_number, unit)
+
+    def retain(self, limits: RetentionConfig, excess_bytes: int = 0) -> list[RemovedSegment]:
+        """Remove the shard's oldest segments as the limits say."""
+        self._check_open()
+        return self.shard.retain(limits, excess_bytes)
 
     def close(self) -> None:
         """Leave the shard; the last to leave syncs it."""

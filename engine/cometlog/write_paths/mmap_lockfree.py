@@ -6,12 +6,13 @@ Durable means: a returned append survives the death of every process; power loss
 from pathlib import Path
 
 from cometlog.compression import Compressor
-from cometlog.config import Config
+from cometlog.config import Config, RetentionConfig
 from cometlog.errors import ClosedError
 from cometlog.forked import attach_lock
 from cometlog.kernel.appender import UNBACKED, Appender
 from cometlog.kernel.fork_guard import process_id
 from cometlog.names import StreamName
+from cometlog.retention import RemovedSegment
 from cometlog.rotation import batch_bytes_max_for
 from cometlog.shard import Shard
 
@@ -117,6 +118,12 @@ class MmapPath:
         if process_id() != self._pid:
             self._attach_in_child()
         self.shard.repair(segment_number, unit)
+
+    def retain(self, limits: RetentionConfig, excess_bytes: int = 0) -> list[RemovedSegment]:
+        """Remove the shard's oldest segments as the limits say."""
+        if process_id() != self._pid:
+            self._attach_in_child()
+        return self.shard.retain(limits, excess_bytes)
 
     def close(self) -> None:
         """Leave the shard; the last to leave syncs it. In a forked child that never appended, nothing happens."""
