@@ -6,6 +6,7 @@
 range(0, 2)
 """
 
+from cometlog.batcher import Batcher
 from cometlog.client import Client, open  # noqa: A004
 from cometlog.config import (
     CompressionConfig,
@@ -18,6 +19,8 @@ from cometlog.config import (
 from cometlog.consumer import Consumer
 from cometlog.errors import (
     AppendFencedError,
+    BatcherError,
+    BatcherFullError,
     BatchTooLargeError,
     ClosedError,
     CometlogError,
@@ -47,6 +50,9 @@ __version__ = "0.1.0"
 __all__ = [
     "AppendFencedError",
     "BatchTooLargeError",
+    "Batcher",
+    "BatcherError",
+    "BatcherFullError",
     "Client",
     "ClosedError",
     "CometlogError",

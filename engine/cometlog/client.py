@@ -7,7 +7,7 @@ Invariants: a stream has at most one write path object per client and process; n
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -233,6 +233,27 @@ class Client(Dispatch):
         for path in paths:
             path.sync()
 
+    def tail(
+        self,
+        streams: str = "*",
+        *,
+        start: int | str = "next",
+        batch_size: int = 1000,
+        discovery_interval: float = 1.0,
+    ) -> AsyncIterator[ReadBatch]:
+        """Return an asynchronous iterator over new entries of the matching streams, batch by batch, for ever.
+
+        ``start``: "next", "first", or an entry number for a single stream. Leaves consumer groups alone. See ``cometlog.tailing``.
+        """
+        from cometlog.tailing import Tail  # noqa: PLC0415 - asyncio is imported by those who use it
+
+        self._check_open()
+        return Tail(
+            self.path, lambda: self.streams(streams), self._reader,
+            start=start, batch_size=batch_size, discovery_interval_s=discovery_interval,
+            may_write=not self.read_only,
+        ).batches()  # fmt: skip
+
     def consumer(self, group: str, *, start: str = "first") -> Consumer:
         """Return this process's part in a consumer group; ``start`` is where a new group begins, "first" or "next"."""
         self._check_open()
@@ -292,6 +313,10 @@ class Client(Dispatch):
         if errors:
             raise errors[0]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as path and configuration: another process gets a client of its own."""
+        return _reopen, (self.path, self.config, self.write_path, self.read_only)
+
     def __enter__(self) -> Self:
         return self
 
@@ -302,3 +327,7 @@ class Client(Dispatch):
 
     def __repr__(self) -> str:
         return f"<cometlog.Client {str(self.path)!r} write_path={self.write_path!r}>"
+
+
+def _reopen(path: Path, config: Config, write_path: str | None, read_only: bool) -> Client:
+    return Client(path, config, write_path=write_path, read_only=read_only)

@@ -25,6 +25,14 @@ class ProcessingError(CometlogError):
     """A consumer's handler failed on a batch more often than it may; the batch is not acknowledged."""
 
 
+class BatcherError(CometlogError):
+    """Entries that a batcher took are not appended (yet); the message says how many and why."""
+
+
+class BatcherFullError(CometlogError):
+    """A batcher holds as many entries as it may; nothing of the new one was taken."""
+
+
 class EntryTypeError(CometlogError, TypeError):
     """An entry is not bytes."""
 

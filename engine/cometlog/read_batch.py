@@ -3,13 +3,19 @@
 from collections.abc import Iterator, Sequence
 from itertools import pairwise, repeat
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
+from cometlog import columnar
 from cometlog.errors import CorruptionError
 from cometlog.inflate import inflate
 from cometlog.kernel import decode
 from cometlog.kernel.scan import Frames
 from cometlog.segment import byte_offset
+
+if TYPE_CHECKING:
+    import numpy
+    import pandas
+    import pyarrow
 
 
 class Entry(NamedTuple):
@@ -128,6 +134,30 @@ class ReadBatch(Sequence[Entry]):
             bounds = batch.offsets.tolist()
             views += [batch.data[start:stop] for start, stop in pairwise(bounds)]
         return views
+
+    def numbers_array(self) -> "numpy.ndarray[Any, numpy.dtype[numpy.uint64]]":
+        """Return the entry numbers as a numpy array, shape (entries,)."""
+        return columnar.numbers_array(self)
+
+    def timestamps_array(self) -> "numpy.ndarray[Any, numpy.dtype[numpy.datetime64]]":
+        """Return the timestamps as numpy datetime64[ns], shape (entries,)."""
+        return columnar.timestamps_array(self)
+
+    def offsets_array(self) -> "numpy.ndarray[Any, numpy.dtype[numpy.int64]]":
+        """Return where each entry begins in the entries' bytes laid end to end, and where the last ends: shape (entries + 1,)."""
+        return columnar.offsets_array(self)
+
+    def to_arrow(self) -> "pyarrow.Table":
+        """Return an Arrow table of number, timestamp and data; data is not copied unless its frame is compressed."""
+        return columnar.to_arrow(self)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return a data frame of timestamp and data, indexed by entry number."""
+        return columnar.to_pandas(self)
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Hand the batch to any library that takes Arrow's C stream, such as polars or duckdb."""
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
 
     def _corruption(self, run: Run, error: decode.DamagedBatchError) -> CorruptionError:
         return CorruptionError(
