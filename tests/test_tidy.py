@@ -15,8 +15,8 @@ FUNCTION_LINES_MAX = 60
 SIZED_TREES = ("engine", "harness", "experiments", "tests")
 ENGINE = ROOT / "engine" / "cometlog"
 COMMON = {
-    "config", "control", "durable_mark", "errors", "file_system", "fixed_file", "group_offsets", "kernel", "locks", "names",
-    "segment",
+    "config", "control", "dictionaries", "durable_mark", "errors", "file_system", "fixed_file", "group_offsets", "kernel",
+    "locks", "names", "segment",
 }  # fmt: skip
 READ_SIDE = {
     "columnar", "consumer", "group_shard", "index", "inflate", "processing", "ranges", "read_batch", "reader", "segment_chain",

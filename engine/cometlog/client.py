@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from cometlog.config import Config
 from cometlog.consumer import Consumer
+from cometlog.dictionaries import store_dictionary
 from cometlog.errors import (
     ClosedError,
     CometlogError,
@@ -266,6 +267,24 @@ class Client(Dispatch):
             self._check_open()
             self._consumers.append(consumer)
         return consumer
+
+    def train_dictionary(self, stream: str, *, samples: int = 10_000, size_bytes: int = 64 << 10) -> int:
+        """Train a compression dictionary on the last ``samples`` entries of a stream, store it with the shard, return its id.
+
+        Writers take it up when they bind their next segment; frames name the dictionary they need, and old ones stay. Raises
+        DictionaryError where there is too little to learn from.
+        """
+        from cometlog.compression import train  # noqa: PLC0415 - zstandard is imported by those who use it
+
+        self._check_open()
+        if self.read_only:
+            raise ReadOnlyError(
+                f"the client of {self.path} was opened read-only; it cannot store a dictionary"
+            )
+        trained = train(self.recent(stream, samples).payloads(), size_bytes, self.config.compression.level)
+        return store_dictionary(
+            parse_stream(stream).directory(self.path), trained, self.config.storage.file_mode
+        )
 
     def retain(self, pattern: str = "*") -> list[RemovedSegment]:
         """Remove the oldest segments of the matching streams as ``config.retention`` says, and return what went.

@@ -46,11 +46,16 @@ class CompressionConfig(_Group):
     several times the append time. Bytes, default 4 KiB; 1 GiB switches compression off.
     ``level``: zstd level; higher saves a little more and costs much more. Default 1.
     ``saving_min``: a compressed frame is kept only if it saves this share. Default 0.10.
+    ``use_dictionary``: compress with the newest dictionary that was trained for the shard, if there is one. Default yes.
+    ``workers``: threads that share a batch of 1 MiB or more. More threads, less time for large batches, a few MiB of memory each.
+    Default 4.
     """
 
     threshold_bytes: int = _bounded(1, GIB, 4 * KIB)
     level: int = _bounded(1, 19, 1)
     saving_min: float = _bounded(0.0, 0.99, 0.10)
+    use_dictionary: bool = True
+    workers: int = _bounded(1, 64, 4)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,10 @@ class BatcherFullError(CometlogError):
     """A batcher holds as many entries as it may; nothing of the new one was taken."""
 
 
+class DictionaryError(CometlogError):
+    """A compression dictionary cannot be trained from what there is."""
+
+
 class EntryTypeError(CometlogError, TypeError):
     """An entry is not bytes."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from cometlog import columnar
 from cometlog.errors import CorruptionError
-from cometlog.inflate import inflate
+from cometlog.inflate import inflater_for
 from cometlog.kernel import decode
 from cometlog.kernel.scan import Frames
 from cometlog.segment import byte_offset
@@ -110,7 +110,7 @@ class ReadBatch(Sequence[Entry]):
 
     def _cut(self, run: Run) -> list[bytes]:
         try:
-            return decode.payloads(run.frames, inflate)
+            return decode.payloads(run.frames, inflater_for(run.path.parent))
         except decode.DamagedBatchError as error:
             raise self._corruption(run, error) from error
 
@@ -119,7 +119,7 @@ class ReadBatch(Sequence[Entry]):
         batches = []
         for run in self.runs:
             try:
-                found = decode.batches(run.frames, inflate)
+                found = decode.batches(run.frames, inflater_for(run.path.parent))
             except decode.DamagedBatchError as error:
                 raise self._corruption(run, error) from error
             for first_number, skip, take, _, timestamp_ns, offsets, data in found:

@@ -31,7 +31,7 @@ class FileLockPath:
         self._arguments = (root, stream, config)
         self._compress_from_bytes = config.compression.threshold_bytes
         self._batch_bytes_max = batch_bytes_max_for(config.storage.segment_size_bytes)
-        self._compress = Compressor(config.compression).compress
+        self._compressor = Compressor(config.compression, stream.directory(root))
         self._closed = False
         self.stream = str(stream)
         self._attach()
@@ -59,6 +59,7 @@ class FileLockPath:
         segment = self.shard.follow_active()
         if segment.number != self._frames.number or self._frames.base != segment.base:
             header = segment.header
+            self._compressor.refresh()
             self._frames.bind_segment(
                 segment.mapping, segment.fd, header.number, header.base, header.capacity_units, header.uuid
             )
@@ -97,7 +98,7 @@ class FileLockPath:
             )
         encoded = None
         if data_bytes >= self._compress_from_bytes * len(items):
-            encoded = self._compress(encode_batch(items))
+            encoded = self._compressor.compress(encode_batch(items))
         with self.shard.lock:
             self._check_open()
             self.shard.check_poison()

@@ -34,9 +34,10 @@ class MmapPath:
         self._patience_ns = _PATIENCE_NS_MAX
         self.shard = Shard(root, stream, config, "mmap", exclusive=False, populate=True)
         self.shard.attach()
+        self._compressor = Compressor(config.compression, self.shard.directory)
         self.writer = Appender(
             str(stream), self.shard.guard,
-            resolve=self._resolve, compress=Compressor(config.compression).compress,
+            resolve=self._resolve, compress=self._compressor.compress,
             compress_from_bytes=config.compression.threshold_bytes,
             batch_bytes_max=batch_bytes_max_for(config.storage.segment_size_bytes),
         )  # fmt: skip
@@ -55,6 +56,7 @@ class MmapPath:
     def _bind_segment(self) -> None:
         segment = self.shard.follow_active()
         header = segment.header
+        self._compressor.refresh()
         self.writer.bind_segment(
             segment.mapping, header.number, header.base, header.capacity_units, header.uuid
         )
