@@ -22,14 +22,20 @@ from cometlog.errors import (
     NotALogError,
     ReadOnlyError,
 )
+from cometlog.file_system import check_file_system
+from cometlog.files import (
+    check_directories,
+    create_exclusive,
+    make_directory,
+    open_checked,
+    sync_directory,
+)
 from cometlog.kernel import layout
 from cometlog.kernel.dispatch import Dispatch
 from cometlog.kernel.fork_guard import process_id
 from cometlog.names import compile_pattern, parse_stream
 from cometlog.read_batch import Entry, ReadBatch
 from cometlog.reader import ShardReader
-from cometlog.rotation import sync_directory
-from cometlog.segment import open_checked
 from cometlog.statistics import ShardStatistics, read_statistics
 from cometlog.write_paths import WRITE_PATHS
 from cometlog.write_paths.base import WritePath, Writer
@@ -87,8 +93,7 @@ class Client(Dispatch):
     def _prepare_root(self) -> None:
         marker = self.path / FORMAT_FILE
         if not self.read_only:
-            with suppress(FileExistsError):
-                self.path.mkdir(self.config.storage.directory_mode, parents=True, exist_ok=True)
+            make_directory(self.path, self.config.storage.directory_mode, parents=True)
         if not self.path.is_dir():
             raise NotALogError(f"{self.path} is not a directory")
         line = f"cometlog {layout.FORMAT_VERSION}\n"
@@ -98,6 +103,7 @@ class Client(Dispatch):
         except FileNotFoundError:
             if self.read_only:
                 raise NotALogError(f"{self.path} holds no log: {marker} is missing") from None
+            check_file_system(self.path, allow_network=self.config.storage.allow_network_file_system)
             self._write_marker(marker, line)
             return
         word, _, version = text.strip().partition(" ")
@@ -111,8 +117,7 @@ class Client(Dispatch):
     def _write_marker(self, marker: Path, line: str) -> None:
         """Put the marker in place, durable before anything that a sync promises to keep lies beside it."""
         temporary = marker.with_name(f"{FORMAT_FILE}.tmp.{os.getpid()}.{os.urandom(4).hex()}")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(temporary, flags, self.config.storage.file_mode)
+        fd = create_exclusive(temporary, self.config.storage.file_mode)
         try:
             with os.fdopen(fd, "w", encoding="ascii") as file:
                 file.write(line)
@@ -122,9 +127,9 @@ class Client(Dispatch):
         except BaseException:
             temporary.unlink()
             raise
-        sync_directory(self.path)
+        sync_directory(self.path, follow=True)
         with suppress(PermissionError):  # a parent that may be passed but not listed
-            sync_directory(self.path.parent)
+            sync_directory(self.path.parent, follow=True)
 
     def _table_lock(self) -> threading.RLock:
         """Return the lock of the tables; a new one in a forked child, whose parent's threads may have held the old."""
@@ -163,6 +168,7 @@ class Client(Dispatch):
         with self._table_lock():
             reader = self._readers.get(stream)
             if reader is None:
+                check_directories(self.path, name.directory(self.path))
                 reader = ShardReader(
                     name.directory(self.path),
                     stream,

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cometlog.errors import CorruptionError, NewerFormatError
+from cometlog.files import create_exclusive, open_checked
 from cometlog.kernel import layout
 from cometlog.kernel.checksum import crc32c
 from cometlog.kernel.mapping import Mapping
-from cometlog.segment import open_checked
 
 _CLEAN = struct.Struct("<QQ16s28x")
 WRITE_PATH_NUMBERS = {"buffered": 1, "sync": 2, "async": 3, "mmap": 4}
@@ -82,7 +82,7 @@ class Control:
         """Put a zeroed control file in place, complete from its first instant; harmless if another process did."""
         head = layout.CONTROL_MAGIC_BYTES + struct.pack("<II", layout.FORMAT_VERSION, layout.SLOT_COUNT)
         temporary = path.with_name(f"control.tmp.{os.getpid()}.{os.urandom(4).hex()}")
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, file_mode)
+        fd = create_exclusive(temporary, file_mode)
         try:
             os.posix_fallocate(fd, 0, layout.CONTROL_SIZE_BYTES)
             os.pwrite(fd, head, 0)

@@ -18,10 +18,10 @@ from pathlib import Path
 from cometlog.control import Control
 from cometlog.durable_mark import DurableMark, MarkFile, read_mark
 from cometlog.errors import ClosedError, CorruptionError, SyncError
+from cometlog.files import sync_directory
 from cometlog.kernel import layout, scan
 from cometlog.locks import SYNC_BYTE, ShardLocks
 from cometlog.repair import Repairer
-from cometlog.rotation import sync_directory
 from cometlog.segment import Segment, SegmentName, byte_offset, list_segments, tail_parts
 
 _BLOCKED_LOOK_S = 0.001

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cometlog.errors import NotALogError
+from cometlog.files import open_checked
 from cometlog.kernel import layout
 from cometlog.kernel.boundary import decode_records
 from cometlog.kernel.checksum import crc32c
-from cometlog.segment import open_checked, tail_parts
+from cometlog.segment import tail_parts
 
 REBUILD_INTERVAL_ENTRIES = 100
 """Entries between boundaries where no file says otherwise."""

@@ -8,7 +8,7 @@ import os
 
 from cometlog.durability import poisoned_error
 from cometlog.locks import APPEND_BYTE
-from cometlog.rotation import sync_directory
+from cometlog.files import sync_directory
 from cometlog.write_paths.file_lock import FileLockPath
 
 
