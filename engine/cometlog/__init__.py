@@ -35,6 +35,7 @@ from cometlog.errors import (
 )
 from cometlog.names import pick_shard, pick_shard_stream
 from cometlog.read_batch import Entry, ReadBatch
+from cometlog.statistics import ShardStatistics, StalledWriter
 from cometlog.write_paths.base import Writer
 
 __version__ = "0.1.0"
@@ -60,6 +61,8 @@ __all__ = [
     "ReadOnlyError",
     "RetentionConfig",
     "ShardBusyError",
+    "ShardStatistics",
+    "StalledWriter",
     "StalledWriterError",
     "StorageConfig",
     "StreamNameError",

@@ -36,7 +36,7 @@ from cometlog.kernel.fork_guard import process_id
 from cometlog.names import compile_pattern, parse_stream
 from cometlog.read_batch import Entry, ReadBatch
 from cometlog.reader import ShardReader
-from cometlog.statistics import ShardStatistics, read_statistics
+from cometlog.statistics import ShardStatistics, StalledWriter, find_stalled_writers, read_statistics
 from cometlog.write_paths import WRITE_PATHS
 from cometlog.write_paths.base import WritePath, Writer
 
@@ -237,9 +237,15 @@ class Client(Dispatch):
             path.sync()
 
     def stats(self) -> dict[str, ShardStatistics]:
-        """Return the statistics of every stream on disk, summed over all processes that ever wrote it on this boot."""
-        self._check_open()
-        return {name: read_statistics(parse_stream(name).directory(self.path)) for name in self.streams()}
+        """Return the statistics of every stream on disk, summed over all processes that wrote it since its control file was made."""
+        return {name: read_statistics(directory) for name, directory in self._shards().items()}
+
+    def _shards(self) -> dict[str, Path]:
+        return {name: parse_stream(name).directory(self.path) for name in self.streams()}
+
+    def stalled_writers(self, look_s: float = 0.1) -> list[StalledWriter]:
+        """Return the writers, of all streams and processes, whose operation did not move for ``look_s`` seconds."""
+        return find_stalled_writers(self._shards(), look_s)
 
     def close(self) -> None:
         """Leave every shard; the last process to leave one syncs it. Closing twice is harmless."""

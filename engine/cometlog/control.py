@@ -219,7 +219,19 @@ class Control:
 
     def slot_owner_pid(self, index: int) -> int:
         """Return the pid that last took a slot: a hint for people, never proof of life."""
-        return self.mapping.load_acquire(self._slot_offset(index) + layout.SLOT_PID)
+        return self.slot_owner(index)[0]
+
+    def slot_owner(self, index: int) -> tuple[int, int]:
+        """Return pid and start time of who last took a slot: hints for people, never proof of life."""
+        offset = self._slot_offset(index)
+        load = self.mapping.load_acquire
+        return load(offset + layout.SLOT_PID), load(offset + layout.SLOT_START_TIME)
+
+    def count(self, field: int, amount: int = 1) -> None:
+        """Raise a counter of the shard, CONTROL_RECOVERIES and its neighbours, which several processes may raise at once."""
+        seen = self.mapping.load_acquire(field)
+        while not self.mapping.compare_and_swap(field, seen, seen + amount):
+            seen = self.mapping.load_acquire(field)
 
     def add_to_slot(self, index: int, field: int, amount: int) -> None:
         """Raise a counter of slot ``index``, which the caller owns."""

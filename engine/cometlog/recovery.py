@@ -43,18 +43,21 @@ def is_clean(directory: Path, control: Control) -> bool:
 
 def recover(
     directory: Path, stream: str, control: Control, locks: ShardLocks, *, capacity_units: int, file_mode: int
-) -> int:
-    """Make the shard whole and set its active segment; return how many words were repaired.
+) -> None:
+    """Make the shard whole and set its active segment.
 
-    Raises CorruptionError for damage below the durable mark.
+    Raises CorruptionError for a file that ends before the durable mark.
     """
     recovery = _Recovery(directory, stream, control, capacity_units, file_mode)
     if control.stored_boot_identity == control.boot_identity() and not control.poisoned:
         repairer = Repairer(control, locks, alone=True)
-        if recovery.repair_all(repairer):
-            return repairer.repaired_words
-    recovery.keep_what_proves_itself()
-    return 0
+        whole = recovery.repair_all(repairer)
+        control.count(layout.CONTROL_RECOVERED_WORDS, repairer.repaired_words)
+        if not whole:
+            recovery.keep_what_proves_itself()
+    else:
+        recovery.keep_what_proves_itself()
+    control.count(layout.CONTROL_RECOVERIES)
 
 
 class _Recovery:
@@ -108,6 +111,7 @@ class _Recovery:
         if not sealed and (units >= end or segment.word(units) == 0):
             return
         segment.seal()
+        self._control.count(layout.CONTROL_SEALED_TORN)
         length = file_length_for(self._capacity_units)
         prepared = PreparedFile.make(self._directory, length, self._file_mode, populate=False)
         published = prepared.publish(next_header(segment, self._capacity_units))
@@ -143,6 +147,7 @@ class _Recovery:
         for name in reversed(later):
             path = self._directory / name.file_name
             path.rename(path.with_name(path.name + DISCARDED_SUFFIX))
+            self._control.count(layout.CONTROL_SET_ASIDE)
         sync_directory(self._directory)
         if unit < segment.readable_units():
             word = segment.marker_word(unit, layout.KIND_SEAL, 0)
