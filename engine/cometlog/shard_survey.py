@@ -100,12 +100,15 @@ class _Chain:
         proven = self._onlooker.proven(name.number)
         tail = None if proven is None else make_tail(*proven)
         try:
-            found = survey_segment(path, name, self.report.stream, pass_by=self._pass_by, tail=tail)
+            found = survey_segment(
+                path, name, self.report.stream, pass_by=self._pass_by, tail=tail,
+                entries_expected=following.base - name.base if following and tail is None else None,
+            )  # fmt: skip
         except (CorruptionError, NotALogError) as error:
             end = following.base if following else (self._mark.next_entry if self._mark else name.base)
             lost = (name.base, end - 1) if end > name.base else None
             offset = error.offset if isinstance(error, CorruptionError) else 0
-            self._damage(path, offset, str(error).partition(f" ({path}")[0], lost)
+            self._damage(path, offset, str(error).rpartition(" (")[0] or str(error), lost)
             return
         self.report.damages += found.damages
         self.report.waiting += [
@@ -115,9 +118,22 @@ class _Chain:
             self.report.in_flight.append(
                 f"{path} at unit {found.in_flight}: being written, or its writer stopped"
             )
+        if proven is not None:
+            self._look_behind_proof(found)
         self._look_at_link(found)
         self._look_at_index(found)
         self.report.segments.append(found)
+
+    def _look_behind_proof(self, found: SegmentSurvey) -> None:
+        """Say what a recovery that distrusts the cache would leave out of a segment."""
+        segment = Segment(self._directory / found.name.file_name, writable=False)
+        units = tail_parts(segment.tail())[1]
+        segment.close()
+        if units > found.units:
+            self.report.waiting.append(
+                f"{segment.path} at unit {found.units}: does not prove itself up to the tail at unit {units}; the next recovery "
+                f"ends the segment here"
+            )
 
     def _pass_by(self, segment: Any, unit: int, tail_units: int) -> int | None:
         self._onlooker.check_not_durable(segment, unit)

@@ -85,10 +85,18 @@ class SegmentSurvey:
     in_flight: int | None = None
 
 
+def _what(error: CorruptionError) -> str:
+    """Return what an error says without the place, which the report gives anyway."""
+    return str(error).rpartition(" (")[0]
+
+
 class _Look:
     """One walk over one segment."""
 
-    def __init__(self, segment: Segment, name: SegmentName, stream: str, tail: int, pass_by: PassBy) -> None:
+    def __init__(
+        self, segment: Segment, name: SegmentName, stream: str, tail: int, pass_by: PassBy, entries_expected: int | None
+    ) -> None:  # fmt: skip
+        self._entries_expected = entries_expected
         self._segment = segment
         self._stream = stream
         self._pass_by = pass_by
@@ -116,8 +124,14 @@ class _Look:
         self._open.clear()
 
     def run(self) -> SegmentSurvey:
-        entries, units, _ = tail_parts(self._tail)
-        if units > self._covered:
+        entries, units, sealed = tail_parts(self._tail)
+        expected = self._entries_expected
+        if expected is not None and not sealed and entries != expected:
+            self._distrust_tail(
+                f"tail is not sealed and says {entries} entries, the next segment starts behind {expected}"
+            )
+            entries = max(entries, expected)
+        elif units > self._covered:
             self._distrust_tail(f"tail is at unit {units}, the file ends after unit {self._covered}")
         try:
             while self._step():
@@ -125,10 +139,7 @@ class _Look:
         except CorruptionError as error:
             self._open.append(
                 self._damage(
-                    str(error).partition(" (")[0],
-                    error.offset,
-                    unit=self._walk.unit,
-                    lost=(self._lowest(), self._lowest()),
+                    _what(error), error.offset, unit=self._walk.unit, lost=(self._lowest(), self._lowest())
                 )
             )
         self._close_damages(max(entries, self._walk.next_index))
@@ -190,7 +201,7 @@ class _Look:
             except CorruptionError as error:
                 first = self._segment.base + frames.last_index
                 self._damage(
-                    str(error).partition(" (")[0], error.offset, unit=frames.last_unit, until=walk.unit,
+                    _what(error), error.offset, unit=frames.last_unit, until=walk.unit,
                     lost=(first, self._segment.base + walk.next_index - 1),
                 )  # fmt: skip
             else:
@@ -201,7 +212,10 @@ class _Look:
         if self._tail >> layout.TAIL_ENTRIES_SHIFT == _ENTRIES_MAX:
             return False  # behind a damaged tail: the first word that is no frame is the end
         unit = self._walk.unit
-        stop = self._pass_by(self._segment, unit, self._tail & layout.TAIL_UNITS_MASK)
+        try:
+            stop = self._pass_by(self._segment, unit, self._tail & layout.TAIL_UNITS_MASK)
+        except CorruptionError as error:
+            return self._search_behind(unit, _what(error))
         if stop is None:
             self.found.in_flight = unit
             return False
@@ -219,9 +233,11 @@ class _Look:
         if unit >= units or wrong == scan.WRONG_TAIL:
             self._damage(scan.WRONG_TEXTS[wrong], layout.SEGMENT_TAIL)
             return False
-        damage = self._damage(
-            scan.WRONG_TEXTS[wrong], byte_offset(unit), unit=unit, lost=(self._lowest(), self._lowest())
-        )
+        return self._search_behind(unit, scan.WRONG_TEXTS[wrong])
+
+    def _search_behind(self, unit: int, what: str) -> bool:
+        """Report damage at a unit and go on at the next place that proves itself; False where there is none."""
+        damage = self._damage(what, byte_offset(unit), unit=unit, lost=(self._lowest(), self._lowest()))
         self._open.append(damage)
         damage.until = self._next_proven(unit)
         if damage.until is None:
@@ -274,14 +290,16 @@ class _Look:
 
 
 def survey_segment(
-    path: Path, name: SegmentName, stream: str, *, pass_by: PassBy, tail: int | None = None
-) -> SegmentSurvey:
+    path: Path, name: SegmentName, stream: str, *, pass_by: PassBy, tail: int | None = None, entries_expected: int | None = None
+) -> SegmentSurvey:  # fmt: skip
     """Look at all of one segment; ``tail`` stands for its own tail word where that is not to be trusted.
+
+    ``entries_expected``: entries after which the next segment starts, where there is one.
 
     Raises CorruptionError or NewerFormatError for a header that is not one.
     """
     segment = Segment(path, writable=False)
     try:
-        return _Look(segment, name, stream, segment.tail() if tail is None else tail, pass_by).run()
+        return _Look(segment, name, stream, segment.tail() if tail is None else tail, pass_by, entries_expected).run()
     finally:
         segment.close()
