@@ -156,7 +156,9 @@ class Syncer:
             if word and word >> layout.WORD_KIND_SHIFT & 7 != layout.KIND_CLAIMED:
                 return
             time.sleep(0)
-        Repairer(self._control, self._locks).repair(segment, unit, self._stall_timeout_s)
+        repairer = Repairer(self._control, self._locks)
+        repairer.repair(segment, unit, self._stall_timeout_s)
+        self._control.count(layout.CONTROL_RECOVERED_WORDS, repairer.repaired_words)
 
     def note_durable(self, segment: Segment) -> None:
         """Publish the tail of a segment that the caller has synced while it held the append lock (the file-lock paths).

@@ -25,10 +25,10 @@ class ShardStatistics:
     The control file outlives processes and reboots; it is never synced, so a power loss may set counters back, and a file that was
     deleted starts them anew.
 
-    ``frames``, ``entries`` and ``bytes`` count appends of the mmap path; ``repairs`` words that live writers repaired for their readers
-    and syncs. ``recoveries`` were run by a client that came alone to a shard that was not left cleanly; they turned
-    ``recovered_words`` words into PAD and set ``set_aside`` segments aside. ``sealed_torn`` segments were sealed at an append that was
-    cut off. ``durable_entry`` is the entry number below which everything is on stable storage.
+    ``frames``, ``entries`` and ``bytes`` count appends of the mmap path; ``repairs`` words that live writers turned into PAD for their
+    readers. ``recoveries`` were run by a client that came alone to a shard that was not left cleanly; they, and syncs, turned
+    ``recovered_words`` words into PAD, and they set ``set_aside`` segments aside. ``sealed_torn`` segments were sealed at an append that
+    was cut off. ``durable_entry`` is the entry number below which everything is on stable storage.
     """
 
     frames: int = 0

@@ -72,9 +72,10 @@ def modes_below(root: Path) -> tuple[set[int], set[int]]:
 
 
 @pytest.mark.parametrize("write_path", PATHS)
-@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077], ids=oct, indirect=True)
 @pytest.mark.parametrize(
-    ("file_mode", "directory_mode"), [(0o600, 0o700), (0o640, 0o750), (0o666, 0o777)], ids=oct
+    ("umask", "file_mode", "directory_mode"),
+    [(0o000, 0o600, 0o700), (0o077, 0o640, 0o750), (0o022, 0o666, 0o777)],
+    ids=oct, indirect=["umask"],
 )
 def test_modes_are_exactly_the_configured_ones(
     root: Path, write_path: str, umask: int, file_mode: int, directory_mode: int
