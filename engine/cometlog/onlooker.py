@@ -10,8 +10,8 @@ onlooker stops in front of it.
 
 Otherwise (reboot, no ``control``, one that is damaged) every slot is dead, but a tail may be older or newer than its frames, so holes
 are not the question: from the durable mark on a segment reaches as far as it proves itself (``proof.py``), and what a distrustful
-recovery would set aside is not delivered. A shard with neither ``control`` nor a mark is an archive: nothing says that a cache was
-lost, so its tails stand and damage is an error, not an end.
+recovery would set aside is not delivered. A directory of segments with neither ``control`` nor ``durable`` is an archive: nothing says
+that a cache was lost, so its tails stand and damage is an error, not an end.
 
 After a failed sync (poison) the next recovery is a distrustful one that would end at the hole, so no hole is passed by.
 
@@ -77,7 +77,7 @@ class Onlooker:
             return names
         if names != self._proven_names:
             mark = read_mark(self._directory / "durable")
-            is_archive = mark is None and not (self._directory / "control").exists()
+            is_archive = not any((self._directory / name).exists() for name in ("control", "durable"))
             self._proven = (
                 {} if is_archive or not names else visible_segments(self._directory, names, mark, self._stream)
             )

@@ -25,7 +25,7 @@ from cometlog.files import create_exclusive, make_directory, open_checked, sync_
 from cometlog.kernel import layout
 from cometlog.recovery import DISCARDED_SUFFIX
 from cometlog.rotation import PreparedFile, file_length_for, new_header
-from cometlog.segment import Segment, SegmentName, byte_offset, list_segments, make_tail
+from cometlog.segment import Segment, SegmentHeader, SegmentName, byte_offset, list_segments, make_tail
 from cometlog.shard_survey import ShardSurvey
 from cometlog.survey import Damage, SegmentSurvey
 
@@ -34,17 +34,20 @@ _FICLONE = 0x40049409
 
 @dataclass(slots=True)
 class SegmentPlan:
-    """What is done to one readable segment: ``gaps`` (unit, unit behind) become PAD, ``end`` (unit, entry index) its end."""
+    """What is done to one readable segment: ``gaps`` (unit, unit behind) become PAD, ``end`` (unit, entry index) its end.
+
+    ``header`` is written where it is not None.
+    """
 
     found: SegmentSurvey
     gaps: list[tuple[int, int]] = field(default_factory=list)
     end: tuple[int, int] | None = None
-    previous_uuid: bytes | None = None
+    header: SegmentHeader | None = None
 
     @property
     def changes(self) -> bool:
         """Whether the file is changed at all."""
-        return bool(self.gaps) or self.end is not None or self.previous_uuid is not None
+        return bool(self.gaps) or self.end is not None or self.header is not None
 
 
 @dataclass(slots=True)
@@ -96,6 +99,9 @@ def make_plan(directory: Path, report: ShardSurvey) -> Plan:
 def _plan_segment(directory: Path, plan: Plan, segment: SegmentPlan) -> None:
     found = segment.found
     path = directory / found.name.file_name
+    if not found.has_sound_header:
+        segment.header = found.header
+        plan.lines.append(f"{path}: the header is rebuilt from the name of the file and the segments beside it")
     for damage in found.damages:
         if damage.unit is None:
             segment.end = (found.units, found.index)
@@ -128,8 +134,8 @@ def _plan_unreadable(
 def _plan_links(directory: Path, plan: Plan) -> None:
     """Link each segment to the one that now comes before it."""
     for before, segment in zip(plan.segments, plan.segments[1:], strict=False):
-        if segment.found.previous_uuid != before.found.uuid:
-            segment.previous_uuid = before.found.uuid
+        if segment.found.header.previous_uuid != before.found.header.uuid:
+            segment.header = replace(segment.found.header, previous_uuid=before.found.header.uuid)
             first, last = before.found.name.base + before.found.index, segment.found.name.base - 1
             missing = f"; missing: entries {first} to {last}" if last >= first else ""
             plan.lines.append(
@@ -159,7 +165,7 @@ def _plan_end(directory: Path, plan: Plan, report: ShardSurvey) -> None:
         marked = [segment for segment in plan.segments if segment.found.name.number == mark.number]
         plan.rewind_mark = (
             not marked
-            or marked[0].found.uuid != mark.uuid
+            or marked[0].found.header.uuid != mark.uuid
             or (marked[0].end is not None and marked[0].end[0] < mark.unit)
         )
 
@@ -253,7 +259,14 @@ def carry_out(directory: Path, plan: Plan, *, distrust: bool, file_mode: int) ->
 
 def _change_segment(directory: Path, plan: SegmentPlan) -> None:
     (directory / plan.found.name.index_name).unlink(missing_ok=True)  # it counts entries that are gone
-    segment = Segment(directory / plan.found.name.file_name, writable=True)
+    path = directory / plan.found.name.file_name
+    if plan.header is not None:
+        fd = open_checked(path, os.O_RDWR)
+        try:
+            os.pwrite(fd, plan.header.encode(), 0)
+        finally:
+            os.close(fd)
+    segment = Segment(path, writable=True)
     try:
         for unit, until in plan.gaps:
             _pad(segment, unit, until)
@@ -263,9 +276,6 @@ def _change_segment(directory: Path, plan: SegmentPlan) -> None:
                 seal = segment.marker_word(unit, layout.KIND_SEAL, 0)
                 segment.mapping.store_release(byte_offset(unit), seal)
             segment.mapping.store_release(layout.SEGMENT_TAIL, make_tail(unit, index, True))
-        if plan.previous_uuid is not None:
-            header = replace(segment.header, previous_uuid=plan.previous_uuid)
-            segment.mapping.write(0, header.encode())
         os.fdatasync(segment.fd)
     finally:
         segment.close()

@@ -11,9 +11,11 @@ from typing import Any
 from cometlog.control import Control
 from cometlog.durable_mark import DurableMark, read_mark
 from cometlog.errors import CometlogError, CorruptionError, NotALogError
+from cometlog.header_rebuild import open_with_rebuilt_header, read_header
 from cometlog.index import is_true_index
 from cometlog.kernel import layout
 from cometlog.onlooker import Onlooker
+from cometlog.proof import Proven
 from cometlog.segment import Segment, SegmentName, list_segments, make_tail, tail_parts
 from cometlog.survey import Damage, SegmentSurvey, survey_segment
 
@@ -51,6 +53,15 @@ class ShardSurvey:
             "in_flight": self.in_flight,
             "notes": self.notes,
         }
+
+
+def _what(error: CometlogError) -> str:
+    """Return what an error says without the place, which the report gives anyway."""
+    return str(error).rpartition(" (")[0] or str(error)
+
+
+def _offset(error: CometlogError) -> int:
+    return error.offset if isinstance(error, CorruptionError) else 0
 
 
 class _Chain:
@@ -100,16 +111,38 @@ class _Chain:
         proven = self._onlooker.proven(name.number)
         tail = None if proven is None else make_tail(*proven)
         try:
+            segment = Segment(path, writable=False)
+            wrong = None
+        except (CorruptionError, NotALogError) as error:
+            wrong = error
+            rebuilt = self._rebuild(path, name, following)
+            if rebuilt is None:
+                end = following.base if following else (self._mark.next_entry if self._mark else name.base)
+                lost = (name.base, end - 1) if end > name.base else None
+                self._damage(path, _offset(error), _what(error), lost)
+                return
+            segment = rebuilt
+        try:
             found = survey_segment(
-                path, name, self.report.stream, pass_by=self._pass_by, tail=tail,
+                segment, name, self.report.stream, pass_by=self._pass_by, tail=tail,
                 entries_expected=following.base - name.base if following and tail is None else None,
             )  # fmt: skip
-        except (CorruptionError, NotALogError) as error:
-            end = following.base if following else (self._mark.next_entry if self._mark else name.base)
-            lost = (name.base, end - 1) if end > name.base else None
-            offset = error.offset if isinstance(error, CorruptionError) else 0
-            self._damage(path, offset, str(error).rpartition(" (")[0] or str(error), lost)
-            return
+        finally:
+            segment.close()
+        if wrong is not None:
+            found.has_sound_header = False
+            self._damage(path, _offset(wrong), f"{_what(wrong)}; it can be rebuilt")
+        self._add(path, found, proven)
+
+    def _rebuild(self, path: Path, name: SegmentName, following: SegmentName | None) -> Segment | None:
+        before = self.report.segments[-1].header if self.report.segments else None
+        after = read_header(self._directory / following.file_name) if following else None
+        try:
+            return open_with_rebuilt_header(path, name, before, after)
+        except (OSError, CometlogError):
+            return None
+
+    def _add(self, path: Path, found: SegmentSurvey, proven: Proven | None) -> None:
         self.report.damages += found.damages
         self.report.waiting += [
             f"{path} at unit {unit}: left by a writer that died" for unit in found.waiting
@@ -146,7 +179,7 @@ class _Chain:
         before = self.report.segments[-1]
         path = self._directory / found.name.file_name
         end = before.name.base + before.index
-        if found.previous_uuid != before.uuid:
+        if found.header.previous_uuid != before.header.uuid:
             missing = (end, found.name.base - 1) if found.name.base > end else None
             if all(damage.lost is None or damage.lost[1] != found.name.base - 1 for damage in self.report.damages):
                 self._damage(
@@ -163,10 +196,12 @@ class _Chain:
         path = self._directory / found.name.index_name
         if not path.exists():
             return
+        if not found.has_sound_header:
+            return
         segment = Segment(self._directory / found.name.file_name, writable=False)
         tail = segment.tail()  # loaded again: an index beside live writers covers what they appended since
         segment.close()
-        if not is_true_index(path, found.uuid, tail):
+        if not is_true_index(path, found.header.uuid, tail):
             self.report.notes.append(f"{path}: not a true index; it will be rebuilt")
 
     def _look_at_mark(self) -> None:
@@ -182,7 +217,7 @@ class _Chain:
             if found.name.number != mark.number:
                 continue
             reached = max(found.units, tail_parts(found.tail)[1])
-            if found.uuid != mark.uuid or reached < mark.unit:
+            if found.header.uuid != mark.uuid or reached < mark.unit:
                 self._damage(
                     self._directory / found.name.file_name, layout.SEGMENT_TAIL,
                     f"segment ends at unit {reached}, the durable mark says unit {mark.unit}, entry {mark.next_entry}",

@@ -15,7 +15,7 @@ from typing import Any
 from cometlog.errors import CorruptionError
 from cometlog.kernel import decode, layout, scan
 from cometlog.read_batch import ReadBatch, Run
-from cometlog.segment import Segment, SegmentName, byte_offset, make_tail, tail_parts
+from cometlog.segment import Segment, SegmentHeader, SegmentName, byte_offset, make_tail, tail_parts
 from cometlog.window import Window
 
 _STEP_ENTRIES = 1000
@@ -68,14 +68,14 @@ class Damage:
 class SegmentSurvey:
     """What one segment holds. ``units`` and ``index``: where its frames end; ``waiting``: units of words that wait for repair.
 
-    ``in_flight`` is the unit of a word of a writer that may live, at which the look ended.
+    ``in_flight`` is the unit of a word of a writer that may live, at which the look ended. Without a sound header ``header`` is the one that
+    it must have had.
     """
 
     name: SegmentName
     tail: int
-    uuid: bytes = b""
-    previous_uuid: bytes = b""
-    capacity_units: int = 0
+    header: SegmentHeader
+    has_sound_header: bool = True
     frames: int = 0
     entries: int = 0
     units: int = 0
@@ -106,8 +106,7 @@ class _Look:
         self._tail = tail
         self._open: list[Damage] = []
         self._budget_bytes = _CHECKED_BYTES_PER_BYTE_MAX * byte_offset(self._covered)
-        header = segment.header
-        self.found = SegmentSurvey(name, tail, header.uuid, header.previous_uuid, header.capacity_units)
+        self.found = SegmentSurvey(name, tail, segment.header)
 
     def _damage(self, what: str, offset: int, **places: Any) -> Damage:
         damage = Damage(self._stream, str(self._segment.path), offset, what, **places)
@@ -290,16 +289,11 @@ class _Look:
 
 
 def survey_segment(
-    path: Path, name: SegmentName, stream: str, *, pass_by: PassBy, tail: int | None = None, entries_expected: int | None = None
+    segment: Segment, name: SegmentName, stream: str, *, pass_by: PassBy, tail: int | None = None, entries_expected: int | None = None
 ) -> SegmentSurvey:  # fmt: skip
-    """Look at all of one segment; ``tail`` stands for its own tail word where that is not to be trusted.
+    """Look at all of one open segment; ``tail`` stands for its own tail word where that is not to be trusted.
 
     ``entries_expected``: entries after which the next segment starts, where there is one.
-
-    Raises CorruptionError or NewerFormatError for a header that is not one.
     """
-    segment = Segment(path, writable=False)
-    try:
-        return _Look(segment, name, stream, segment.tail() if tail is None else tail, pass_by, entries_expected).run()
-    finally:
-        segment.close()
+    tail = segment.tail() if tail is None else tail
+    return _Look(segment, name, stream, tail, pass_by, entries_expected).run()

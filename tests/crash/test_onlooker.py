@@ -129,9 +129,13 @@ def test_stopped_writer_is_waited_for_and_never_passed_by(
     count(stops=1)
 
 
-def cut_power(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let everything that is opened from here on believe in another boot."""
-    monkeypatch.setattr(cometlog.control, "boot_id", lambda: b"another boot 16b")
+def cut_power(root: Path, monkeypatch: pytest.MonkeyPatch, control: str) -> None:
+    """Let everything that is opened from here on believe in another boot, or find no control file that tells which one it is."""
+    path = root / SHARD / "control"
+    if control == "of another boot":
+        monkeypatch.setattr(cometlog.control, "boot_id", lambda: b"another boot 16b")
+    else:
+        path.unlink()
 
 
 def hole_at_the_end(root: Path, entries: int, units: int) -> None:
@@ -173,8 +177,9 @@ LOST_CACHES = {
 
 @pytest.mark.parametrize("synced", [0, 150, 400], ids=lambda entries: f"{entries} synced")
 @pytest.mark.parametrize("lost", LOST_CACHES)
+@pytest.mark.parametrize("control", ["of another boot", "missing"])
 def test_after_a_reboot_a_reader_sees_what_the_next_recovery_keeps(
-    root: Path, monkeypatch: pytest.MonkeyPatch, count: Count, lost: str, synced: int
+    root: Path, monkeypatch: pytest.MonkeyPatch, count: Count, lost: str, synced: int, control: str
 ) -> None:
     config = make_config(64 * KIB, 3_600_000)
     client = cometlog.open(root, config)
@@ -187,7 +192,7 @@ def test_after_a_reboot_a_reader_sees_what_the_next_recovery_keeps(
     (root / SHARD / "durable").write_bytes(mark)  # as if the last to leave had not come to its sync
     assert len(list_segments(root / SHARD)) >= 4
     LOST_CACHES[lost](root)
-    cut_power(monkeypatch)
+    cut_power(root, monkeypatch, control)
     before = directory_state(root)
     with cometlog.open(root, read_only=True) as reader:
         try:
@@ -209,6 +214,9 @@ def test_after_a_reboot_a_reader_sees_what_the_next_recovery_keeps(
             assert [entry[1:] for entry in writer.scan(STREAM)] == seen
             assert len(seen) >= synced
             assert writer.append(STREAM, [b"behind"]) == range(len(seen), len(seen) + 1)
+            for client in (writer, reader):  # at once, although both had believed that the log ends before
+                assert client.read(STREAM, len(seen), 10).payloads() == [b"behind"]
+                assert client.entry_count(STREAM) == len(seen) + 1
         again = [entry[1:] for entry in reader.scan(STREAM)]
         assert again[:-1] == seen
     count(cuts=1)

@@ -116,7 +116,7 @@ def _recover_and_verify(root: Path, directory: Path, stream: str, file_mode: int
     """Open the shard alone, which recovers it, leave it cleanly, and read everything again."""
     before = {path.name for path in directory.iterdir()}
     newest = survey_shard(directory, stream).segments[-1:]
-    capacity_units = newest[0].capacity_units if newest else layout.MAX_CAPACITY_UNITS
+    capacity_units = newest[0].header.capacity_units if newest else layout.MAX_CAPACITY_UNITS
     storage = {
         "file_mode": file_mode | 0o600,
         "directory_mode": directory.stat().st_mode & 0o777 | 0o700,
