@@ -15,25 +15,25 @@ FUNCTION_LINES_MAX = 60
 SIZED_TREES = ("engine", "harness", "experiments", "tests")
 ENGINE = ROOT / "engine" / "cometlog"
 COMMON = {
-    "config", "control", "dictionaries", "durable_mark", "errors", "file_system", "fixed_file", "group_offsets", "kernel",
-    "locks", "names", "segment",
+    "config", "control", "dictionaries", "durable_mark", "errors", "file_system", "files", "fixed_file", "group_offsets",
+    "judging", "kernel", "locks", "names", "proof", "segment", "window",
 }  # fmt: skip
 READ_SIDE = {
-    "columnar", "consumer", "group_shard", "index", "inflate", "processing", "ranges", "read_batch", "reader", "segment_chain",
-    "segment_reader", "sleeper", "tailing",
+    "columnar", "consumer", "group_shard", "header_rebuild", "index", "inflate", "onlooker", "processing", "ranges",
+    "read_batch", "reader", "segment_chain", "segment_reader", "shard_survey", "sleeper", "survey", "tailing",
 }  # fmt: skip
-ON_BOTH_SIDES = {"__init__", "client"}  # the client alone knows both sides
+ON_BOTH_SIDES = {
+    "__init__",
+    "__main__",
+    "cli",
+    "client",
+    "salvage",
+}  # the client, and the tools of the command line
 # Lower may not import higher: kernel, segment, the shard and what serves it, write paths, client.
 HEIGHTS = {
-    "kernel": 0,
-    "segment": 1,
-    "shard": 3,
-    "write_paths": 4,
-    "client": 5,
-    "batcher": 6,
-    "log_handler": 6,
-    "__init__": 7,
-}
+    "kernel": 0, "segment": 1, "shard": 3, "write_paths": 4, "client": 5, "salvage": 5, "batcher": 6, "log_handler": 6,
+    "__init__": 7, "cli": 8, "__main__": 9,
+}  # fmt: skip
 SHARD_HEIGHT = 2
 CYTHON_FUNCTION = re.compile(r"^( *)(?:async )?(?:def|cpdef|cdef)\b[^=\n]*?\b(\w+)\(")
 

@@ -44,6 +44,7 @@ from cometlog.errors import (
 from cometlog.names import pick_shard, pick_shard_stream
 from cometlog.read_batch import Entry, ReadBatch
 from cometlog.retention import RemovedSegment
+from cometlog.statistics import ShardStatistics, StalledWriter
 from cometlog.write_paths.base import Writer
 
 __version__ = "0.1.0"
@@ -78,6 +79,8 @@ __all__ = [
     "RemovedSegment",
     "RetentionConfig",
     "ShardBusyError",
+    "ShardStatistics",
+    "StalledWriter",
     "StalledWriterError",
     "StorageConfig",
     "StreamNameError",

@@ -25,7 +25,14 @@ from cometlog.errors import (
     ReadOnlyError,
     WritePathConflictError,
 )
-from cometlog.file_system import sync_directory
+from cometlog.file_system import check_file_system
+from cometlog.files import (
+    check_directories,
+    create_exclusive,
+    make_directory,
+    open_checked,
+    sync_directory,
+)
 from cometlog.kernel import layout
 from cometlog.kernel.dispatch import Dispatch
 from cometlog.kernel.fork_guard import process_id
@@ -34,8 +41,7 @@ from cometlog.read_batch import Entry, ReadBatch
 from cometlog.reader import ShardReader
 from cometlog.retention import RemovedSegment
 from cometlog.retention_thread import RetentionThread, share_excess
-from cometlog.segment import open_checked
-from cometlog.statistics import ShardStatistics, read_statistics
+from cometlog.statistics import ShardStatistics, StalledWriter, find_stalled_writers, read_statistics
 from cometlog.write_paths import WRITE_PATHS
 from cometlog.write_paths.base import WritePath, Writer
 
@@ -90,8 +96,7 @@ class Client(Dispatch):
     def _prepare_root(self) -> None:
         marker = self.path / FORMAT_FILE
         if not self.read_only:
-            with suppress(FileExistsError):
-                self.path.mkdir(self.config.storage.directory_mode, parents=True, exist_ok=True)
+            make_directory(self.path, self.config.storage.directory_mode, parents=True)
         if not self.path.is_dir():
             raise NotALogError(f"{self.path} is not a directory")
         line = f"cometlog {layout.FORMAT_VERSION}\n"
@@ -101,6 +106,7 @@ class Client(Dispatch):
         except FileNotFoundError:
             if self.read_only:
                 raise NotALogError(f"{self.path} holds no log: {marker} is missing") from None
+            check_file_system(self.path, allow_network=self.config.storage.allow_network_file_system)
             self._write_marker(marker, line)
             return
         word, _, version = text.strip().partition(" ")
@@ -114,8 +120,7 @@ class Client(Dispatch):
     def _write_marker(self, marker: Path, line: str) -> None:
         """Put the marker in place, durable before anything that a sync promises to keep lies beside it."""
         temporary = marker.with_name(f"{FORMAT_FILE}.tmp.{os.getpid()}.{os.urandom(4).hex()}")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(temporary, flags, self.config.storage.file_mode)
+        fd = create_exclusive(temporary, self.config.storage.file_mode)
         try:
             with os.fdopen(fd, "w", encoding="ascii") as file:
                 file.write(line)
@@ -125,9 +130,9 @@ class Client(Dispatch):
         except BaseException:
             temporary.unlink()
             raise
-        sync_directory(self.path)
+        sync_directory(self.path, follow=True)
         with suppress(PermissionError):  # a parent that may be passed but not listed
-            sync_directory(self.path.parent)
+            sync_directory(self.path.parent, follow=True)
 
     def _table_lock(self) -> threading.RLock:
         """Return the lock of the tables; a new one in a forked child, whose parent's threads may have held the old."""
@@ -167,6 +172,7 @@ class Client(Dispatch):
         with self._table_lock():
             reader = self._readers.get(stream)
             if reader is None:
+                check_directories(self.path, name.directory(self.path))
                 reader = ShardReader(
                     name.directory(self.path),
                     stream,
@@ -308,9 +314,15 @@ class Client(Dispatch):
         return removed
 
     def stats(self) -> dict[str, ShardStatistics]:
-        """Return the statistics of every stream on disk, summed over all processes that ever wrote it on this boot."""
-        self._check_open()
-        return {name: read_statistics(parse_stream(name).directory(self.path)) for name in self.streams()}
+        """Return the statistics of every stream on disk, summed over all processes that wrote it since its control file was made."""
+        return {name: read_statistics(directory) for name, directory in self._shards().items()}
+
+    def _shards(self) -> dict[str, Path]:
+        return {name: parse_stream(name).directory(self.path) for name in self.streams()}
+
+    def stalled_writers(self, look_s: float = 0.1) -> list[StalledWriter]:
+        """Return the writers, of all streams and processes, whose operation did not move for ``look_s`` seconds."""
+        return find_stalled_writers(self._shards(), look_s)
 
     def close(self) -> None:
         """Leave every shard; the last process to leave one syncs it. Closing twice is harmless."""

@@ -79,15 +79,23 @@ class StorageConfig(_Group):
     ``segment_size_bytes``: length of a full segment. Larger means fewer rotations and coarser retention; address space, not disk, is
     taken at once. Default 64 MiB.
     ``checkpoint_interval_ms``: how often the helper thread brings the index on disk up to date. Default 100 ms.
-    ``file_mode``, ``directory_mode``: permissions of new files and directories. Default 0600 and 0700: the owner alone.
+    ``file_mode``, ``directory_mode``: permissions of new files and directories, exactly these, whatever the umask; those of the owner
+    cannot be taken away. Default 0600 and 0700: the owner alone. With 0640 and 0750 the group can read the log.
     ``allow_network_file_system``: write on NFS and the like, where locks and mapped memory may not work between hosts. Default no.
     """
 
     segment_size_bytes: int = _bounded(64 * KIB, 8 * GIB, 64 * MIB)
     checkpoint_interval_ms: int = _bounded(1, 3_600_000, 100)
-    file_mode: int = _bounded(0o400, 0o777, 0o600)
-    directory_mode: int = _bounded(0o500, 0o777, 0o700)
+    file_mode: int = _bounded(0o600, 0o777, 0o600)
+    directory_mode: int = _bounded(0o700, 0o777, 0o700)
     allow_network_file_system: bool = False
+
+    def __post_init__(self) -> None:
+        _Group.__post_init__(self)
+        if self.file_mode & 0o600 != 0o600:
+            raise ConfigurationError(
+                f"storage.file_mode lets the owner read and write (0o600 and more), got {self.file_mode:#o}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cometlog.errors import CorruptionError, NewerFormatError
+from cometlog.files import open_checked
 from cometlog.fixed_file import create_fixed_file
 from cometlog.kernel import layout
 from cometlog.kernel.checksum import crc32c
 from cometlog.kernel.mapping import Mapping
-from cometlog.segment import open_checked
 
 _CLEAN = struct.Struct("<QQ16s28x")
 WRITE_PATH_NUMBERS = {"buffered": 1, "sync": 2, "async": 3, "mmap": 4}
@@ -210,7 +210,19 @@ class Control:
 
     def slot_owner_pid(self, index: int) -> int:
         """Return the pid that last took a slot: a hint for people, never proof of life."""
-        return self.mapping.load_acquire(self._slot_offset(index) + layout.SLOT_PID)
+        return self.slot_owner(index)[0]
+
+    def slot_owner(self, index: int) -> tuple[int, int]:
+        """Return pid and start time of who last took a slot: hints for people, never proof of life."""
+        offset = self._slot_offset(index)
+        load = self.mapping.load_acquire
+        return load(offset + layout.SLOT_PID), load(offset + layout.SLOT_START_TIME)
+
+    def count(self, field: int, amount: int = 1) -> None:
+        """Raise a counter of the shard, CONTROL_RECOVERIES and its neighbours, which several processes may raise at once."""
+        seen = self.mapping.load_acquire(field)
+        while not self.mapping.compare_and_swap(field, seen, seen + amount):
+            seen = self.mapping.load_acquire(field)
 
     def add_to_slot(self, index: int, field: int, amount: int) -> None:
         """Raise a counter of slot ``index``, which the caller owns."""

@@ -10,11 +10,10 @@ import struct
 from pathlib import Path
 
 from cometlog.errors import CorruptionError
-from cometlog.file_system import sync_directory
+from cometlog.files import open_checked, sync_directory
 from cometlog.fixed_file import create_fixed_file
 from cometlog.kernel import layout
 from cometlog.kernel.checksum import crc32c
-from cometlog.segment import open_checked
 
 ID_FIRST = 32768
 """The lowest id that zstd leaves to private use."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from cometlog.control import Control
 from cometlog.durable_mark import DurableMark, MarkFile, read_mark
 from cometlog.errors import ClosedError, CorruptionError, SyncError
-from cometlog.file_system import sync_directory
+from cometlog.files import sync_directory
 from cometlog.kernel import layout, scan
 from cometlog.locks import SYNC_BYTE, ShardLocks
 from cometlog.repair import Repairer
@@ -156,7 +156,9 @@ class Syncer:
             if word and word >> layout.WORD_KIND_SHIFT & 7 != layout.KIND_CLAIMED:
                 return
             time.sleep(0)
-        Repairer(self._control, self._locks).repair(segment, unit, self._stall_timeout_s)
+        repairer = Repairer(self._control, self._locks)
+        repairer.repair(segment, unit, self._stall_timeout_s)
+        self._control.count(layout.CONTROL_RECOVERED_WORDS, repairer.repaired_words)
 
     def note_durable(self, segment: Segment) -> None:
         """Publish the tail of a segment that the caller has synced while it held the append lock (the file-lock paths).

@@ -5,9 +5,9 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from cometlog.files import open_checked, open_or_create
 from cometlog.kernel import layout
 from cometlog.kernel.checksum import crc32c
-from cometlog.segment import open_checked
 
 _MARK = struct.Struct("<QQQQ16sQ4x")
 
@@ -58,7 +58,7 @@ class MarkFile:
     """The file, open for the holder of the sync byte. A write that is lost leaves the older mark, which is legal."""
 
     def __init__(self, path: Path, file_mode: int) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, file_mode)
+        self._fd = open_or_create(path, file_mode)
         try:
             # Both slots exist before the first mark: a disk that fills up later cannot fail an append that is durable.
             os.posix_fallocate(self._fd, 0, layout.MARK_SLOT_STRIDE_BYTES + layout.MARK_SIZE_BYTES)

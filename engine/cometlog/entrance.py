@@ -13,8 +13,8 @@ from cometlog import recovery
 from cometlog.config import Config
 from cometlog.control import Control
 from cometlog.durable_mark import read_mark
-from cometlog.errors import NotALogError, ShardBusyError, WritePathConflictError
-from cometlog.file_system import sync_directory
+from cometlog.errors import ShardBusyError, WritePathConflictError
+from cometlog.files import check_directory, make_directory, sync_directory
 from cometlog.kernel import layout
 from cometlog.locks import ATTACH_BYTE, LEAVE_BYTE, ShardLocks
 from cometlog.rotation import PreparedFile, capacity_for, file_length_for, new_header
@@ -25,15 +25,13 @@ _CONFLICT_AFTER_S = 0.25
 
 
 def make_directories(root: Path, directory: Path, mode: int) -> None:
-    """Create the directories of a shard below the root of the log, refusing links and files in their place."""
+    """Create the directories of a shard below the root of the log, refusing links, files and strangers' in their place."""
     parts = directory.relative_to(root).parts
     for depth in range(1, len(parts) + 1):
         path = root.joinpath(*parts[:depth])
-        with suppress(FileExistsError):
-            path.mkdir(mode)
-            sync_directory(path.parent)
-        if path.is_symlink() or not path.is_dir():
-            raise NotALogError(f"{path} is not a directory")
+        if make_directory(path, mode):
+            sync_directory(path.parent, follow=depth == 1)
+        check_directory(path, writing=True, directory_mode=mode)
 
 
 class Entrance:

@@ -1,4 +1,4 @@
-"""Which file systems a log may be written on, and what makes the names in a directory durable."""
+"""Which file systems a log may be written on."""
 
 import os
 from pathlib import Path
@@ -46,12 +46,3 @@ def check_file_system(path: Path, *, allow_network: bool) -> None:
             f"{path} is on {kind}: locks and shared memory do not work between its hosts; use a local disk, or set "
             f"storage.allow_network_file_system for one host alone"
         )
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -4,6 +4,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from cometlog.files import create_exclusive
+
 
 def create_fixed_file(
     path: Path, head: bytes, size_bytes: int, file_mode: int, *, durable: bool = False
@@ -14,7 +16,7 @@ def create_fixed_file(
     """
     while not os.path.lexists(path):
         temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}.{os.urandom(4).hex()}")
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, file_mode)
+        fd = create_exclusive(temporary, file_mode)
         try:
             os.posix_fallocate(fd, 0, size_bytes)
             os.pwrite(fd, head, 0)

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cometlog.errors import CorruptionError, GroupTableFullError, NewerFormatError
-from cometlog.file_system import sync_directory
+from cometlog.files import open_checked, sync_directory
 from cometlog.fixed_file import create_fixed_file
 from cometlog.kernel import layout
 from cometlog.kernel.checksum import crc32c
 from cometlog.kernel.group_position import GroupPosition, decode_position, encode_position
 from cometlog.kernel.mapping import Mapping
 from cometlog.locks import GROUP_BYTE, ShardLocks
-from cometlog.segment import open_checked
 
 OFFSETS_FILE = "offsets"
 _LINE = struct.Struct(f"<QQQII{layout.GROUP_NAME_BYTES_MAX}s")

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cometlog.errors import NotALogError
+from cometlog.files import open_checked
 from cometlog.kernel import layout
 from cometlog.kernel.boundary import decode_records
 from cometlog.kernel.checksum import crc32c
-from cometlog.segment import open_checked, tail_parts
+from cometlog.segment import tail_parts
 
 REBUILD_INTERVAL_ENTRIES = 100
 """Entries between boundaries where no file says otherwise."""
@@ -151,20 +152,29 @@ def _read_once(path: Path, uuid: bytes, tail: int, entries_max: int) -> SegmentI
         os.close(fd)
 
 
-def load_index(path: Path, uuid: bytes, tail: int, entries_max: int = INDEX_ENTRIES_MAX) -> SegmentIndex:
-    """Return the index that the file holds, or an empty one that covers nothing.
-
-    ``tail`` is the segment's tail word, loaded after the file was last known to be written or at any time: an
-    index that covers more is not believed. A file caught in the middle of a write is read again after 1 ms
-    and 2 ms.
-    """
+def _read_patiently(path: Path, uuid: bytes, tail: int, entries_max: int) -> SegmentIndex | None:
+    """Read an index file; one that is caught in the middle of a write is read again after 1 ms and 2 ms."""
     for delay_s in (*_RETRY_DELAYS_S, None):
         try:
             index = _read_once(path, uuid, tail, entries_max)
         except (OSError, NotALogError):
-            break
-        if index is not None:
+            return None
+        if index is not None or delay_s is None:
             return index
-        if delay_s is not None:
-            time.sleep(delay_s)
-    return SegmentIndex(entries_max=entries_max)
+        time.sleep(delay_s)
+    return None
+
+
+def is_true_index(path: Path, uuid: bytes, tail: int) -> bool:
+    """Return whether an index file is whole and tells the truth about a segment, as far as its checksums say."""
+    return _read_patiently(path, uuid, tail, INDEX_ENTRIES_MAX) is not None
+
+
+def load_index(path: Path, uuid: bytes, tail: int, entries_max: int = INDEX_ENTRIES_MAX) -> SegmentIndex:
+    """Return the index that the file holds, or an empty one that covers nothing.
+
+    ``tail`` is the segment's tail word, loaded after the file was last known to be written or at any time: an
+    index that covers more is not believed.
+    """
+    index = _read_patiently(path, uuid, tail, entries_max)
+    return SegmentIndex(entries_max=entries_max) if index is None else index

@@ -12,8 +12,8 @@ import struct
 import time
 from pathlib import Path
 
+from cometlog.files import open_checked, open_or_create
 from cometlog.kernel.fork_guard import guard_descriptor, release_descriptor
-from cometlog.segment import open_checked
 
 ATTACH_BYTE = 0
 REPAIR_BYTE = 1
@@ -29,15 +29,36 @@ _FLOCK = struct.Struct("hhqqi4x")
 _RETRY_S = 0.0005
 
 
+class LockProbe:
+    """The ``lock`` file opened once more, read-only, to ask whether anybody holds a byte: it holds none and blocks nobody."""
+
+    def __init__(self, path: Path) -> None:
+        self.fd = open_checked(path, os.O_RDONLY)
+
+    def is_held(self, byte: int) -> bool:
+        """Return whether any other description holds ``byte``, shared or exclusively."""
+        answer = fcntl.fcntl(self.fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
+        return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+
+    def is_slot_locked(self, index: int) -> bool:
+        """Return whether a slot has a live owner."""
+        return self.is_held(SLOT_BYTE_FIRST + index)
+
+    def close(self) -> None:
+        """Close the descriptor; closing twice is harmless."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
 class ShardLocks:
     """The ``lock`` file of a shard, opened twice: once to hold locks, once to probe whether others hold them."""
 
     def __init__(self, path: Path, file_mode: int) -> None:
-        self._holder = self._guarded(
-            os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, file_mode)
-        )
+        self._holder = self._guarded(open_or_create(path, file_mode))
         try:
-            self._probe = self._guarded(open_checked(path, os.O_RDONLY))
+            self._probe = LockProbe(path)
+            self._guarded(self._probe.fd)
         except BaseException:
             self._close(self._holder)
             raise
@@ -94,13 +115,10 @@ class ShardLocks:
 
     def is_held(self, byte: int) -> bool:
         """Return whether any description, this client's included, holds ``byte``."""
-        answer = fcntl.fcntl(
-            self._probe, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
-        )
-        return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+        return self._probe.is_held(byte)
 
     def close(self) -> None:
         """Release every lock of this client. In a forked child, where the handler closed them, nothing happens."""
         self._close(self._holder)
-        self._close(self._probe)
-        self._holder = self._probe = -1
+        self._close(self._probe.fd)
+        self._holder = self._probe.fd = -1

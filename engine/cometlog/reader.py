@@ -4,7 +4,7 @@ PROTOCOL.md C is the contract.
 
 Thread safety: a lock makes one call at a time; it is released while ``repair`` runs, which may take a
 client's own locks. A reader takes no lock of the shard and writes nothing: it waits briefly for what it meets
-in flight, then hands it to the ``repair`` of a client that may write.
+in flight, then hands it to the ``repair`` of a client that may write, or judges by itself (``onlooker.py``).
 
 Invariants: entries are returned in order and each once; what was returned stays; a frame is verified before
 it is returned.
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cometlog.errors import ClosedError, EntryNotFoundError, StalledWriterError
 from cometlog.index import INDEX_ENTRIES_MAX
-from cometlog.kernel import layout
+from cometlog.judging import is_resolved
 from cometlog.kernel.scan import STOP_BLOCKED, STOP_FULL, STOP_SEAL
 from cometlog.read_batch import Entry, ReadBatch, Run
 from cometlog.segment import SegmentName
@@ -43,10 +43,6 @@ class VerifyReport:
     frames: int
     entries: int
     blocked_at: tuple[int, int] | None
-
-
-def _is_final(word: int) -> bool:
-    return word != 0 and word >> layout.WORD_KIND_SHIFT & 7 != layout.KIND_CLAIMED
 
 
 class ShardReader:
@@ -73,19 +69,21 @@ class ShardReader:
     # ---- Words in flight ----
 
     def _resolve(self, segment: SegmentReader, unit: int) -> SegmentReader | None:
-        """Wait for a word in flight, have it repaired where that is possible.
+        """Wait for a word in flight, have it repaired where that is possible, or pass it by where its writer is dead.
 
-        Returns the segment to go on in once the word is final, None if it stays as it is.
+        Returns the segment to go on in once the word is final or passed by, None if it stays as it is. Raises CorruptionError for one
+        below the durable mark, where nothing can be in flight.
         """
         deadline = time.monotonic() + BLOCKED_PATIENCE_S
-        while not _is_final(segment.word(unit)):
+        while not is_resolved(segment.word(unit)):
             if time.monotonic() > deadline:
                 break
             time.sleep(_LOOK_AGAIN_S)
         else:
             return segment
+        self._chain.check_not_durable(segment, unit)
         if self._repair is None:
-            return None
+            return segment if self._chain.pass_by(segment, unit) else None
         self._lock.release()
         try:
             self._repair(segment.number, unit)
@@ -99,7 +97,7 @@ class ShardReader:
             segment = self._chain.open(SegmentName(segment.number, segment.base))
         except FileNotFoundError:
             return None
-        return segment if unit < segment.look().units and _is_final(segment.word(unit)) else None
+        return segment if unit < segment.look().units and is_resolved(segment.word(unit)) else None
 
     # ---- Reading ----
 

@@ -14,17 +14,17 @@ from pathlib import Path
 from cometlog.control import Control
 from cometlog.durable_mark import DurableMark, MarkFile, read_mark
 from cometlog.errors import CorruptionError
-from cometlog.file_system import sync_directory
+from cometlog.files import sync_directory
 from cometlog.group_offsets import OFFSETS_FILE, GroupOffsets
 from cometlog.kernel import layout, scan
 from cometlog.locks import ShardLocks
+from cometlog.proof import names_from_mark, prove, start_of_walk
 from cometlog.repair import Repairer
 from cometlog.rotation import PreparedFile, file_length_for, new_header, next_header
-from cometlog.segment import Segment, SegmentName, byte_offset, list_segments, tail_parts
+from cometlog.segment import Segment, SegmentName, byte_offset, list_segments, make_tail, tail_parts
 
 DISCARDED_SUFFIX = ".discarded"
 _NO_WAIT_S = 0.0
-_ENTRIES_MAX = 0xFFFFFFFF
 
 
 def is_clean(directory: Path, control: Control) -> bool:
@@ -44,18 +44,21 @@ def is_clean(directory: Path, control: Control) -> bool:
 
 def recover(
     directory: Path, stream: str, control: Control, locks: ShardLocks, *, capacity_units: int, file_mode: int
-) -> int:
-    """Make the shard whole and set its active segment; return how many words were repaired.
+) -> None:
+    """Make the shard whole and set its active segment.
 
-    Raises CorruptionError for damage below the durable mark.
+    Raises CorruptionError for a file that ends before the durable mark.
     """
     recovery = _Recovery(directory, stream, control, capacity_units, file_mode)
     if control.stored_boot_identity == control.boot_identity() and not control.poisoned:
         repairer = Repairer(control, locks, alone=True)
-        if recovery.repair_all(repairer):
-            return repairer.repaired_words
-    recovery.keep_what_proves_itself()
-    return 0
+        whole = recovery.repair_all(repairer)
+        control.count(layout.CONTROL_RECOVERED_WORDS, repairer.repaired_words)
+        if not whole:
+            recovery.keep_what_proves_itself()
+    else:
+        recovery.keep_what_proves_itself()
+    control.count(layout.CONTROL_RECOVERIES)
 
 
 class _Recovery:
@@ -68,27 +71,10 @@ class _Recovery:
         self._capacity_units = capacity_units
         self._file_mode = file_mode
         self._mark = read_mark(directory / "durable")
-        names = list_segments(directory)
-        if self._mark is not None:
-            mark_number = self._mark.number
-            self._names = [name for name in names if name.number >= mark_number] or names[-1:]
-        else:
-            self._names = names
+        self._names = names_from_mark(list_segments(directory), self._mark)
 
     def _open(self, name: SegmentName) -> Segment:
         return Segment(self._directory / name.file_name, writable=True)
-
-    def _start(self, segment: Segment) -> tuple[int, int]:
-        """Return unit and entry index from which a segment is walked: the mark's, or its first."""
-        mark = self._mark
-        if mark is None or mark.uuid != segment.header.uuid:
-            return 0, 0
-        if mark.unit > segment.readable_units():
-            raise CorruptionError(
-                f"file ends before the durable mark at unit {mark.unit}",
-                file=str(segment.path), offset=byte_offset(mark.unit), stream=self._stream,
-            )  # fmt: skip
-        return mark.unit, mark.next_entry - segment.base
 
     def repair_all(self, repairer: Repairer) -> bool:
         """Repair every segment from the mark's to the active one; False where something does not walk."""
@@ -108,7 +94,7 @@ class _Recovery:
         return True
 
     def _repair_segment(self, segment: Segment, repairer: Repairer) -> bool:
-        unit, index = self._start(segment)
+        unit, index = start_of_walk(segment, self._mark, self._stream)
         tail = segment.tail()
         readable = segment.readable_units()
         if tail_parts(tail)[1] > readable or segment.backed_units() > readable:
@@ -126,6 +112,7 @@ class _Recovery:
         if not sealed and (units >= end or segment.word(units) == 0):
             return
         segment.seal()
+        self._control.count(layout.CONTROL_SEALED_TORN)
         length = file_length_for(self._capacity_units)
         prepared = PreparedFile.make(self._directory, length, self._file_mode, populate=False)
         published = prepared.publish(next_header(segment, self._capacity_units))
@@ -142,7 +129,7 @@ class _Recovery:
             segment = self._open(self._names[position])
             try:
                 following = self._names[position + 1] if position + 1 < len(self._names) else None
-                unit, index, follows = self._walk_distrustfully(segment, following)
+                unit, index, follows = prove(segment, following, self._mark, self._stream)
                 if follows:
                     self._set_tail(segment, unit, index)
                     os.fdatasync(segment.fd)
@@ -153,42 +140,15 @@ class _Recovery:
             finally:
                 segment.close()
 
-    def _walk_distrustfully(self, segment: Segment, following: SegmentName | None) -> tuple[int, int, bool]:
-        """Return (unit, entry index, whether the next segment goes on from there)."""
-        unit, index = self._start(segment)
-        capacity = segment.header.capacity_units
-        readable = segment.readable_units()
-        walk = scan.Walk(segment.mapping, segment.header.uuid, unit, index)
-        stop = walk.advance(_ENTRIES_MAX << layout.TAIL_ENTRIES_SHIFT | capacity, readable, True)
-        at_end = walk.unit >= readable
-        word = 0 if at_end else segment.word(walk.unit)
-        ended = at_end or word == 0 or stop == scan.STOP_SEAL
-        follows = False
-        if following is not None:
-            if not ended and word >> layout.WORD_KIND_SHIFT & 7 == layout.KIND_DATA:
-                ended = segment.base + (word >> layout.WORD_INDEX_SHIFT) >= following.base
-            follows = ended and self._continues(segment, following, segment.base + walk.next_index)
-        return walk.unit, walk.next_index, follows
-
-    def _continues(self, segment: Segment, following: SegmentName, next_entry: int) -> bool:
-        try:
-            candidate = self._open(following)
-        except CorruptionError:
-            return False
-        header = candidate.header
-        candidate.close()
-        return header.previous_uuid == segment.header.uuid and header.base >= next_entry
-
     @staticmethod
     def _set_tail(segment: Segment, unit: int, index: int) -> None:
-        segment.mapping.store_release(
-            layout.SEGMENT_TAIL, index << layout.TAIL_ENTRIES_SHIFT | layout.TAIL_SEALED | unit
-        )
+        segment.mapping.store_release(layout.SEGMENT_TAIL, make_tail(unit, index, True))
 
     def _end_here(self, segment: Segment, unit: int, index: int, later: list[SegmentName]) -> None:
         for name in reversed(later):
             path = self._directory / name.file_name
             path.rename(path.with_name(path.name + DISCARDED_SUFFIX))
+            self._control.count(layout.CONTROL_SET_ASIDE)
         sync_directory(self._directory)
         if unit < segment.readable_units():
             word = segment.marker_word(unit, layout.KIND_SEAL, 0)

@@ -4,32 +4,20 @@ Thread safety: any number of repairers, in any processes, beside live writers: e
 repairer that is killed or stalled anywhere changes nothing that another would not.
 
 Invariants: only words are written, never payload; a PAD never passes the tail seen first nor covers a live owner that can still
-commit: before a free word is judged, every slot that was BUSY on this segment has moved on or its lock was found free.
+commit: the word's owner was judged dead (``judging.py``), or had its time.
 """
 
 import time
-from collections.abc import Iterator
 
-from cometlog.control import Control, SlotView
-from cometlog.errors import StalledWriterError
+from cometlog.control import Control
+from cometlog.judging import LOOK_AGAIN_S, Judge, is_resolved, next_used_unit
 from cometlog.kernel import layout
 from cometlog.locks import REPAIR_BYTE, SLOT_BYTE_FIRST, ShardLocks
-from cometlog.segment import Segment, byte_offset
+from cometlog.segment import Segment
 
 FENCE_AFTER_S = 1.0
 FENCE_AFTER_S_PER_BYTE = 1e-3 / (1 << 20)
 _CROWD_WAIT_S = 0.1
-_LOOK_AGAIN_S = 0.0002
-_SCAN_BYTES = 1 << 16
-
-
-def _kind(word: int) -> int:
-    return word >> layout.WORD_KIND_SHIFT & 7
-
-
-def is_resolved(word: int) -> bool:
-    """Return whether a word is final: neither free nor claimed."""
-    return word != 0 and _kind(word) != layout.KIND_CLAIMED
 
 
 class Repairer:
@@ -39,17 +27,11 @@ class Repairer:
         self._control = control
         self._locks = locks
         self._alone = alone
+        self._judge = Judge(control, self._is_slot_locked)
         self.repaired_words = 0
 
-    def _is_live(self, slot: SlotView) -> bool:
-        return not self._alone and self._locks.is_held(SLOT_BYTE_FIRST + slot.index)
-
-    def _slots_in_use(self) -> Iterator[SlotView]:
-        """Look at every slot that is not IDLE, state first."""
-        for index in range(layout.SLOT_COUNT):
-            slot = self._control.look_at_slot(index)
-            if slot.state != layout.STATE_IDLE:
-                yield slot
+    def _is_slot_locked(self, index: int) -> bool:
+        return not self._alone and self._locks.is_held(SLOT_BYTE_FIRST + index)
 
     def repair(self, segment: Segment, unit: int, timeout_s: float) -> None:
         """Return once the word at ``unit``, below the tail of a writable segment, is final.
@@ -71,7 +53,7 @@ class Repairer:
         while not self._locks.try_exclusive(REPAIR_BYTE) and time.monotonic() < until:
             if is_resolved(segment.word(unit)):
                 return False
-            time.sleep(_LOOK_AGAIN_S)
+            time.sleep(LOOK_AGAIN_S)
         return True
 
     def _resolve(self, segment: Segment, unit: int, deadline: float) -> None:
@@ -85,7 +67,7 @@ class Repairer:
                 claimed_since = claimed_since or time.monotonic()
                 self._resolve_claim(segment, unit, word, claimed_since, deadline)
                 continue
-            dead = self._grace_period(segment, deadline)
+            dead = self._judge.grace_period(segment, deadline)
             if segment.word(unit) == 0:
                 self._pad_free_words(segment, unit, tail_units)
             for slot in dead:
@@ -97,54 +79,18 @@ class Repairer:
         """Turn CLAIMED into PAD if its owner is dead or has had its time; else wait a moment (D2)."""
         units = word & layout.WORD_UNITS_MASK
         patience_s = FENCE_AFTER_S + units * layout.UNIT_BYTES * FENCE_AFTER_S_PER_BYTE
-        owner = next(
-            (
-                slot
-                for slot in self._slots_in_use()
-                if slot.segment == segment.number
-                and (
-                    slot.state == layout.STATE_BUSY
-                    or (slot.state == layout.STATE_MARKED and slot.claim == unit)
-                )
-                and self._is_live(slot)
-            ),
-            None,
-        )
+        owner = self._judge.owner_of_claim(segment, unit)
         if owner is None or time.monotonic() - claimed_since > patience_s:
             if segment.swap_word(unit, word, segment.marker_word(unit, layout.KIND_PAD, units)):
                 self.repaired_words += 1
             return
         if time.monotonic() > deadline:
-            raise self._stalled(owner, segment, unit)
-        time.sleep(_LOOK_AGAIN_S)
-
-    def _grace_period(self, segment: Segment, deadline: float) -> list[SlotView]:
-        """Wait until no live slot can be between its claim in this segment and its marker (D3); return dead slots."""
-        dead = []
-        for seen in self._slots_in_use():
-            if seen.state != layout.STATE_BUSY or seen.segment != segment.number:
-                if not self._is_live(seen):
-                    dead.append(seen)
-                continue
-            while self._control.look_at_slot(seen.index).word == seen.word:
-                if not self._is_live(seen):
-                    dead.append(seen)
-                    break
-                if time.monotonic() > deadline:
-                    raise self._stalled(seen, segment, None)
-                time.sleep(_LOOK_AGAIN_S)
-        return dead
-
-    def _stalled(self, slot: SlotView, segment: Segment, unit: int | None) -> StalledWriterError:
-        place = "between its claim and its marker" if unit is None else f"inside its frame at unit {unit}"
-        return StalledWriterError(
-            f"process {self._control.slot_owner_pid(slot.index)} (slot {slot.index}) stopped {place} of segment "
-            f"{segment.number}; it is alive, so its range is not given away: continue it or kill it"
-        )
+            raise self._judge.stalled(owner, segment, unit)
+        time.sleep(LOOK_AGAIN_S)
 
     def _pad_free_words(self, segment: Segment, unit: int, tail_units: int) -> None:
         """PAD a free stretch up to the next frame or the tail seen before the grace period (D4), last piece first."""
-        stop = self._next_used_unit(segment, unit + 1, tail_units)
+        stop = next_used_unit(segment, unit + 1, tail_units)
         pieces = [
             (start, min(layout.WORD_UNITS_MASK, stop - start))
             for start in range(unit, stop, layout.WORD_UNITS_MASK)
@@ -152,18 +98,3 @@ class Repairer:
         for start, units in reversed(pieces):
             if segment.swap_word(start, 0, segment.marker_word(start, layout.KIND_PAD, units)):
                 self.repaired_words += 1
-
-    @staticmethod
-    def _next_used_unit(segment: Segment, start: int, stop: int) -> int:
-        """Return the first unit in [start, stop) that is not zero, or ``stop``.
-
-        After the grace period no free word below the tail can change any more, so the units may be read in any order.
-        """
-        while start < stop:
-            length = min(_SCAN_BYTES, (stop - start) * layout.UNIT_BYTES)
-            chunk = segment.mapping.read(byte_offset(start), length)
-            zeros = length - len(chunk.lstrip(b"\0"))
-            if zeros < length:
-                return start + zeros // layout.UNIT_BYTES
-            start += length // layout.UNIT_BYTES
-        return stop

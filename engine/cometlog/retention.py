@@ -18,7 +18,7 @@ from pathlib import Path
 from cometlog.config import RetentionConfig
 from cometlog.control import Control
 from cometlog.durable_mark import read_mark
-from cometlog.file_system import sync_directory
+from cometlog.files import sync_directory
 from cometlog.group_offsets import GroupOffsets
 from cometlog.kernel import layout
 from cometlog.locks import RETAIN_BYTE, SLOT_BYTE_FIRST, ShardLocks

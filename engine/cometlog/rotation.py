@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from cometlog.files import create_exclusive
 from cometlog.kernel import layout
 from cometlog.kernel.mapping import Mapping
 from cometlog.segment import Segment, SegmentHeader, SegmentName, byte_offset
@@ -43,8 +44,7 @@ class PreparedFile:
     def make(cls, directory: Path, length: int, file_mode: int, *, populate: bool) -> "PreparedFile":
         """Create the file here and now. Raises OSError, with nothing left behind, where the disk is full."""
         name = f"next.tmp.{os.getpid()}.{os.urandom(4).hex()}"
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(directory / name, flags, file_mode)
+        fd = create_exclusive(directory / name, file_mode)
         backed = min(length, FIRST_BYTES)
         try:
             try:

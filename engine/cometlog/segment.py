@@ -2,20 +2,19 @@
 
 import os
 import re
-import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from cometlog.errors import CorruptionError, NewerFormatError, NotALogError
+from cometlog.errors import CorruptionError, NewerFormatError
+from cometlog.files import open_checked
 from cometlog.kernel import layout
 from cometlog.kernel.checksum import crc32c
 from cometlog.kernel.mapping import Mapping
 
 _NAME = re.compile(r"([0-9]{10})-([0-9]{20})\.seg")
 _HEADER = struct.Struct("<8sIIQQ16s16sQQQ")
-OPEN_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class SegmentName(NamedTuple):
@@ -123,26 +122,6 @@ def read_header(path: Path) -> tuple[SegmentHeader, int]:
         os.close(fd)
 
 
-def open_checked(path: Path, flags: int) -> int:
-    """Open a file of the log and return its descriptor; a link, another kind of file or another's file is refused."""
-    try:
-        fd = os.open(path, flags | OPEN_FLAGS | os.O_NONBLOCK)
-    except OSError as error:
-        if path.is_symlink():
-            raise NotALogError(f"{path} is a symbolic link; a log follows none") from error
-        raise
-    info = os.fstat(fd)
-    problem = None
-    if not stat.S_ISREG(info.st_mode):
-        problem = "is not a regular file"
-    elif os.geteuid() not in (0, info.st_uid):
-        problem = f"belongs to user {info.st_uid}, not to {os.geteuid()}"
-    if problem:
-        os.close(fd)
-        raise NotALogError(f"{path} {problem}")
-    return fd
-
-
 class Segment:
     """An open, mapped segment. The descriptor stays open: it was opened before the first store, so syncs see every error.
 
@@ -235,3 +214,8 @@ def tail_parts(tail: int) -> tuple[int, int, bool]:
         tail & layout.TAIL_UNITS_MASK,
         bool(tail & layout.TAIL_SEALED),
     )
+
+
+def make_tail(units: int, entries: int, sealed: bool) -> int:
+    """Return a tail word."""
+    return entries << layout.TAIL_ENTRIES_SHIFT | (layout.TAIL_SEALED if sealed else 0) | units

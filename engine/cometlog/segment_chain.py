@@ -6,10 +6,10 @@ directory is listed, so a segment that is missing from the list was either retir
 
 from pathlib import Path
 
-from cometlog.control import Control
 from cometlog.errors import CorruptionError
 from cometlog.kernel import layout
 from cometlog.kernel.scan import STOP_SEAL
+from cometlog.onlooker import Onlooker
 from cometlog.segment import SegmentName, list_segments
 from cometlog.segment_reader import SegmentReader, Tail
 
@@ -27,11 +27,13 @@ class SegmentChain:
         self._directory = directory
         self._index_entries_max = index_entries_max
         self._open: dict[int, SegmentReader] = {}
-        self._control: Control | None = None
+        self._onlooker = Onlooker(directory, stream)
 
     def refresh(self) -> list[SegmentName]:
-        """List the directory again and return the segments, lowest number first."""
-        self.names = list_segments(self._directory)
+        """List the directory again and return the segments that may be read, lowest number first."""
+        self.names = self._onlooker.visible(list_segments(self._directory))
+        for number, reader in self._open.items():
+            reader.proven = self._onlooker.proven(number)
         return self.names
 
     def open(self, name: SegmentName) -> SegmentReader:
@@ -39,6 +41,7 @@ class SegmentChain:
         reader = self._open.pop(name.number, None)
         if reader is None:
             reader = SegmentReader(self._directory, name, self.stream, self._index_entries_max)
+            reader.proven = self._onlooker.proven(name.number)
         self._open[name.number] = reader
         if len(self._open) > OPEN_SEGMENTS_MAX:
             self._open.pop(next(iter(self._open))).close()
@@ -64,16 +67,19 @@ class SegmentChain:
 
     def active_number(self) -> int | None:
         """Return the active segment's number, or None where no live control says it."""
-        if self._control is None:
-            try:
-                control = Control(self._directory / "control", writable=False)
-            except FileNotFoundError:
-                return None
-            if control.stored_boot_identity != control.boot_identity():
-                control.close()
-                return None
-            self._control = control
-        return self._control.active
+        control = self._onlooker.live_control()
+        return None if control is None else control.active
+
+    def check_not_durable(self, segment: SegmentReader, unit: int) -> None:
+        """Raise CorruptionError for a word in flight where everything is on stable storage and final."""
+        self._onlooker.check_not_durable(segment.segment, unit)
+
+    def pass_by(self, segment: SegmentReader, unit: int) -> bool:
+        """Let walks of this reader go on behind a word in flight whose writer is dead; False where it may live."""
+        stop = self._onlooker.pass_by(segment.segment, unit, segment.look().units)
+        if stop is not None and stop > unit:
+            segment.passed[unit] = stop
+        return stop is not None
 
     def following(self, segment: SegmentReader, walked: int) -> SegmentReader | None:
         """Return the segment after a finished one of ``walked`` entries, or None if that one is active."""
@@ -132,6 +138,4 @@ class SegmentChain:
             segment.close()
         self._open.clear()
         self.names.clear()
-        if self._control is not None:
-            self._control.close()
-            self._control = None
+        self._onlooker.close()

@@ -13,11 +13,10 @@ from cometlog.errors import CorruptionError
 from cometlog.index import START, SegmentIndex, load_index
 from cometlog.kernel import layout
 from cometlog.kernel.boundary import find_boundaries
-from cometlog.kernel.scan import NO_UNIT, STOP_BLOCKED, STOP_CORRUPT, STOP_WINDOW, WRONG_TEXTS, Frames, Walk
-from cometlog.segment import Segment, SegmentName, byte_offset, tail_parts
-
-WINDOW_UNITS = (1 << 18) // layout.UNIT_BYTES
-"""Units that are faulted in at a time: 256 KiB."""
+from cometlog.kernel.scan import NO_UNIT, STOP_BLOCKED, STOP_CORRUPT, WRONG_TEXTS, Frames, Walk
+from cometlog.proof import Proven
+from cometlog.segment import Segment, SegmentName, byte_offset, make_tail, tail_parts
+from cometlog.window import Window
 
 
 class Tail(NamedTuple):
@@ -54,7 +53,11 @@ class SegmentReader:
         self._index: SegmentIndex | None = None
         self._index_entries_max = index_entries_max
         self._resume = START[:2]
-        self._readable = (0, 0)
+        self._window = Window(self.segment, stream)
+        self.passed: dict[int, int] = {}
+        """Words in flight whose writers are dead, and the unit behind each: judged by an onlooker, which may not write."""
+        self.proven: Proven | None = None
+        """Where the segment ends, if its tail is not to be trusted."""
         # The frame that the last read took in part: a read that goes on in it need not verify it again.
         self._cut_unit = NO_UNIT
         self.entries_seen = 0
@@ -70,8 +73,8 @@ class SegmentReader:
         return self.segment.base
 
     def look(self) -> Tail:
-        """Load the tail and check that the file reaches that far."""
-        word = self.segment.tail()
+        """Load the tail, or take what proves itself for it, and check that the file reaches that far."""
+        word = self.segment.tail() if self.proven is None else make_tail(*self.proven)
         entries, units, sealed = tail_parts(word)
         covered = self.segment.readable_units()
         if units > covered:
@@ -185,28 +188,12 @@ class SegmentReader:
         return self.segment.mapping.load_acquire(byte_offset(unit))
 
     def _drive(self, walk: Walk, tail: Tail, step: Callable[[int], int]) -> int:
-        """Call ``step`` with the units readable so far, fault in what it needs, until it stops otherwise."""
-        start, stop = self._readable
-        readable = stop if start <= walk.unit < stop else walk.unit
+        """Call ``step`` until it stops for good, passing by the words that an onlooker has judged."""
         while True:
-            reason = step(min(readable, tail.units))
-            if reason != STOP_WINDOW:
+            reason = self._window.drive(walk, tail.units, step)
+            if reason != STOP_BLOCKED or walk.unit not in self.passed:
                 return reason
-            readable = self._make_readable(
-                walk.unit, min(tail.units, max(walk.needed_units, walk.unit + WINDOW_UNITS))
-            )
-
-    def _make_readable(self, start: int, stop: int) -> int:
-        try:
-            self.segment.mapping.populate_read(byte_offset(start), (stop - start) * layout.UNIT_BYTES)
-        except OSError as error:
-            raise CorruptionError(
-                f"units {start} to {stop} cannot be read: {error.strerror}",
-                file=str(self.path), offset=byte_offset(start), stream=self.stream,
-            ) from error  # fmt: skip
-        known_start, known_stop = self._readable
-        self._readable = (known_start, stop) if known_start <= start <= known_stop else (start, stop)
-        return stop
+            walk.skip_to(min(self.passed[walk.unit], tail.units))
 
     def _corruption(self, unit: int, next_index: int, wrong: int) -> CorruptionError:
         return CorruptionError(

@@ -23,6 +23,7 @@ from cometlog.durability import Position, Syncer, poisoned_error
 from cometlog.entrance import Entrance, make_directories
 from cometlog.errors import ClosedError
 from cometlog.file_system import check_file_system
+from cometlog.files import open_directory
 from cometlog.kernel import layout
 from cometlog.kernel.fork_guard import ForkGuard, guard_descriptor, process_id, release_descriptor
 from cometlog.kernel.helper import ShardWatch
@@ -97,7 +98,7 @@ class Shard:
             self.slots = Slots(self.stream, self.control, self.locks)
             self._kept = {}
             self.rotation_slot = self.slots.take()
-            self._directory_fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._directory_fd = open_directory(self.directory)
             undo.callback(self._close_directory)
             guard_descriptor(self._directory_fd)
             # Only the mmap path looks at the guard word, so only there may the helper sleep until an append wakes it.

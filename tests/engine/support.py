@@ -131,6 +131,11 @@ class Worker:
         line, _, self._buffer = self._buffer.partition(b"\n")
         return json.loads(line)
 
+    def has_said_more(self) -> bool:
+        """Return whether a line of the worker's waits to be heard."""
+        assert self.process.stdout is not None
+        return b"\n" in self._buffer or bool(select.select([self.process.stdout], [], [], 0)[0])
+
     def hear_rest(self, timeout_s: float = WAIT_S) -> list[Any]:
         """Return every whole line up to the end of the worker's output."""
         while self._fill(timeout_s):

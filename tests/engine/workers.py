@@ -1,6 +1,7 @@
 """What worker processes of the tests do. Each function is started by ``support.Worker`` and speaks lines of JSON."""
 
 import gc
+import io
 import json
 import os
 import random
@@ -8,10 +9,12 @@ import signal
 import sys
 import threading
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import cometlog
+import cometlog.cli
 import cometlog.recovery
 from cometlog.control import Control
 from cometlog.durable_mark import MarkFile
@@ -96,13 +99,18 @@ def hold_open(root: str, write_path: str) -> None:
     say("closed")
 
 
-def append_as_user(root: str, user: int) -> None:
-    """Give root's rights up for good, then try to append."""
+def become(user: int) -> None:
+    """Give root's rights up for good."""
     os.setgroups([])
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)
+
+
+def append_as_user(root: str, user: int) -> None:
+    """Try to append as another user, and give the index time to follow."""
+    become(user)
     try:
-        with open_log(root) as client:
+        with open_log(root, "sync") as client:
             client.append(STREAM, [b"mine"])
     except OSError as error:
         say({"os_error": error.errno, "text": str(error)})
@@ -110,6 +118,30 @@ def append_as_user(root: str, user: int) -> None:
         say({"os_error": None, "text": repr(error)})
     else:
         say({"os_error": None, "text": "appended"})
+
+
+def read_as_user(root: str, user: int) -> None:
+    """Count what another user reads."""
+    become(user)
+    with cometlog.open(root, read_only=True) as client:
+        say(len(list(client.scan(STREAM))))
+
+
+def read_in_every_way(root: str) -> None:
+    """Call everything that a read-only client has, and say how many entries there are."""
+    with cometlog.open(root, read_only=True) as client:
+        assert client.streams() == [STREAM]
+        client.stats()
+        client.stalled_writers(look_s=0.01)
+        count = len(list(client.scan(STREAM)))
+        assert len(client.read(STREAM, 10, 20)) == 20
+        assert len(client.recent(STREAM, 5)) == 5
+        assert client.entry_count(STREAM) == count
+        assert client.first_entry(STREAM) == 0
+        client.next_entry(STREAM)
+    with redirect_stdout(io.StringIO()):
+        assert cometlog.cli.main(["verify", root, "--json"]) == 0
+    say(count)
 
 
 def append_singles(root: str, owner: int, count: int, batch_every: int, batch_entries: int) -> None:

@@ -33,6 +33,10 @@ cdef extern from "<fcntl.h>" nogil:
     int openat(int directory_fd, const char *path, int flags, ...)
     int O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW, O_CLOEXEC, O_NONBLOCK
 
+cdef extern from "files.h" nogil:
+    int is_own_regular_file(int fd)
+    int set_exact_mode(int fd, int mode)
+
 cdef extern from "<unistd.h>" nogil:
     Py_ssize_t pread(int fd, void *data, size_t length, long offset)
     Py_ssize_t pwrite(int fd, const void *data, size_t length, long offset)
@@ -189,7 +193,7 @@ cdef class IndexWriter:
         self.reset()
         self.fd = openat(self.directory_fd, self.path, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK)
         if self.fd >= 0:
-            if self.resume() == 0:
+            if is_own_regular_file(self.fd) and self.resume() == 0:
                 return 0
             c_close(self.fd)
             self.fd = -1
@@ -273,7 +277,9 @@ cdef class IndexWriter:
                 break
         if self.fd < 0:
             return error
-        error = self.write_header(self.fd)
+        error = set_exact_mode(self.fd, self.mode)
+        if error == 0:
+            error = self.write_header(self.fd)
         if error == 0 and renameat(self.directory_fd, self.temporary, self.directory_fd, self.path) != 0:
             error = errno
         if error != 0:

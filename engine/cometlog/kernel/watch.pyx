@@ -32,6 +32,9 @@ cdef extern from "<sys/mman.h>" nogil:
     int PROT_READ, PROT_WRITE, MAP_SHARED
     void *MAP_FAILED
 
+cdef extern from "files.h" nogil:
+    int set_exact_mode(int fd, int mode)
+
 cdef extern from "invariant.h" nogil:
     void invariant(bint condition)
 
@@ -120,6 +123,9 @@ cdef int prepare_step(Watch *watch, uint64_t wanted) noexcept nogil:
             return errno
         watch.next_backed = 0
         watch.next_length = watch.length
+        error = set_exact_mode(watch.next_fd, watch.file_mode)
+        if error:
+            return error
     stop = rounded_up(min(wanted, watch.next_backed + STEP_BYTES), watch.next_length)
     error = allocate_range(watch.next_fd, watch.next_backed, stop)
     if error:

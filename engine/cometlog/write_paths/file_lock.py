@@ -146,6 +146,8 @@ class FileLockPath:
                 self.shard.watch.grow(self._frames.needed_units)
             else:
                 self.shard.segment.seal()
+                if status == frame_writer.TORN:
+                    self.shard.control.count(layout.CONTROL_SEALED_TORN)
                 self._bind()
 
     def _commit(self) -> int:

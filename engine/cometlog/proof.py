@@ -1,0 +1,97 @@
+"""How far a shard proves itself when its tails cannot be trusted (PROTOCOL F, the distrustful form, without its writing half).
+
+After a reboot, or without the ``control`` under which it was written, a tail may be older or newer than the frames it counts. Then a
+segment reaches as far as its frames prove themselves by kind, index and checksum, from the durable mark on; the next segment goes on
+only if it follows from there. Recovery writes down what is found here; a reader that may not write believes the same, so both
+deliver the same entries.
+
+Invariants: nothing is written; what lies before the mark is not judged here: damage there is reported by whoever reads it, never cut.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from cometlog.durable_mark import DurableMark
+from cometlog.errors import CorruptionError
+from cometlog.kernel import layout, scan
+from cometlog.segment import Segment, SegmentName, byte_offset
+from cometlog.window import Window
+
+_ENTRIES_MAX = 0xFFFFFFFF
+
+
+class Proven(NamedTuple):
+    """Where a segment ends: its unit, entries before it, and whether the next segment goes on from there."""
+
+    unit: int
+    entries: int
+    follows: bool
+
+
+def names_from_mark(names: list[SegmentName], mark: DurableMark | None) -> list[SegmentName]:
+    """Return the segments that may hold what no sync covered: from the mark's on, or the last, or all without a mark."""
+    if mark is None:
+        return names
+    return [name for name in names if name.number >= mark.number] or names[-1:]
+
+
+def start_of_walk(segment: Segment, mark: DurableMark | None, stream: str) -> tuple[int, int]:
+    """Return unit and entry index from which a segment is walked: the mark's, or its first.
+
+    Raises CorruptionError for a file that ends before the mark.
+    """
+    if mark is None or mark.uuid != segment.header.uuid:
+        return 0, 0
+    index = mark.next_entry - segment.base
+    if mark.unit > segment.readable_units() or not 0 <= index <= _ENTRIES_MAX:
+        raise CorruptionError(
+            f"file ends before the durable mark at unit {mark.unit}, entry {mark.next_entry}",
+            file=str(segment.path), offset=byte_offset(mark.unit), stream=stream,
+        )  # fmt: skip
+    return mark.unit, index
+
+
+def prove(segment: Segment, following: SegmentName | None, mark: DurableMark | None, stream: str) -> Proven:
+    """Walk a segment from the mark, or from its start, as far as frames prove themselves."""
+    unit, index = start_of_walk(segment, mark, stream)
+    readable = segment.readable_units()
+    every_tail = _ENTRIES_MAX << layout.TAIL_ENTRIES_SHIFT | segment.header.capacity_units
+    walk = scan.Walk(segment.mapping, segment.header.uuid, unit, index)
+    stop = Window(segment, stream).drive(walk, readable, lambda units: walk.advance(every_tail, units, True))
+    at_end = walk.unit >= readable
+    word = 0 if at_end else segment.word(walk.unit)
+    ended = at_end or word == 0 or stop == scan.STOP_SEAL
+    follows = False
+    if following is not None:
+        if not ended and word >> layout.WORD_KIND_SHIFT & 7 == layout.KIND_DATA:
+            ended = segment.base + (word >> layout.WORD_INDEX_SHIFT) >= following.base
+        follows = ended and _continues(segment, following, segment.base + walk.next_index)
+    return Proven(walk.unit, walk.next_index, follows)
+
+
+def _continues(segment: Segment, following: SegmentName, next_entry: int) -> bool:
+    try:
+        candidate = Segment(segment.path.with_name(following.file_name), writable=False)
+    except CorruptionError:
+        return False
+    header = candidate.header
+    candidate.close()
+    return header.previous_uuid == segment.header.uuid and header.base >= next_entry
+
+
+def visible_segments(
+    directory: Path, names: list[SegmentName], mark: DurableMark | None, stream: str
+) -> dict[int, Proven]:
+    """Return where each segment from the mark's on ends, by number, up to the last one that goes on from the one before."""
+    found: dict[int, Proven] = {}
+    doubtful = names_from_mark(names, mark)
+    for position, name in enumerate(doubtful):
+        segment = Segment(directory / name.file_name, writable=False)
+        try:
+            following = doubtful[position + 1] if position + 1 < len(doubtful) else None
+            found[name.number] = prove(segment, following, mark, stream)
+        finally:
+            segment.close()
+        if not found[name.number].follows:
+            break
+    return found

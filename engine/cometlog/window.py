@@ -1,0 +1,51 @@
+"""The stretch of a mapped segment that is known to be readable: bad disks and short files end in an error, never in a signal.
+
+Thread safety: belongs to the one walk or reader that owns it. Invariant: no byte is touched that the file's length did not cover when
+its stretch was faulted in by a call that fails with an error.
+"""
+
+from collections.abc import Callable
+
+from cometlog.errors import CorruptionError
+from cometlog.kernel import layout
+from cometlog.kernel.scan import STOP_WINDOW, Walk
+from cometlog.segment import Segment, byte_offset
+
+WINDOW_UNITS = (1 << 18) // layout.UNIT_BYTES
+"""Units that are faulted in at a time: 256 KiB."""
+
+
+class Window:
+    """Faults a segment in, piece by piece, as walks go on."""
+
+    def __init__(self, segment: Segment, stream: str | None) -> None:
+        self._segment = segment
+        self._stream = stream
+        self._readable = (0, 0)
+
+    def drive(self, walk: Walk, units: int, step: Callable[[int], int]) -> int:
+        """Call ``step`` with the units readable so far, fault in what it needs, until it stops otherwise or needs more than ``units``.
+
+        The caller has seen that the file covers ``units``. Raises CorruptionError naming the place that cannot be read.
+        """
+        start, stop = self._readable
+        readable = stop if start <= walk.unit < stop else walk.unit
+        while True:
+            reason = step(min(readable, units))
+            if reason != STOP_WINDOW or walk.needed_units > units:
+                return reason
+            readable = self._make_readable(
+                walk.unit, min(units, max(walk.needed_units, walk.unit + WINDOW_UNITS))
+            )
+
+    def _make_readable(self, start: int, stop: int) -> int:
+        try:
+            self._segment.mapping.populate_read(byte_offset(start), (stop - start) * layout.UNIT_BYTES)
+        except OSError as error:
+            raise CorruptionError(
+                f"units {start} to {stop} cannot be read: {error.strerror}",
+                file=str(self._segment.path), offset=byte_offset(start), stream=self._stream,
+            ) from error  # fmt: skip
+        known_start, known_stop = self._readable
+        self._readable = (known_start, stop) if known_start <= start <= known_stop else (start, stop)
+        return stop
