@@ -17,7 +17,7 @@ import nox
 ROOT = Path(__file__).parent
 WHEELS = ROOT / "build" / "wheels"
 BUILDER = ROOT / "build" / "builder"
-GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")
+PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 SUITE_USE = "suite needs the sections to run, for example: nox -s suite -- Q G (or: Q --profile full)"
 
 nox.needs_version = ">=2024.10.9"
@@ -86,7 +86,7 @@ def build(session: nox.Session, package: Package, wheels: Path) -> None:
 def install(session: nox.Session, *packages: Package, group: str = "") -> None:
     """Install the tools of a dependency group, and packages of this repository where they changed."""
     if group:
-        session.install(*nox.project.dependency_groups(GROUPS, group))
+        session.install(*nox.project.dependency_groups(PYPROJECT, group))
     for package in packages:
         wheels = package.wheel_directory()
         mark = Path(session.virtualenv.location) / f"{package.name}.digest"
@@ -197,6 +197,28 @@ def soak(session: nox.Session) -> None:
         session.run(
             "pytest", "tests/crash", "--tier", "full", *arguments, env={"COMETLOG_STEPS_PACKAGE": str(beside)}
         )
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Break the engine by each edit of `tests/mutants.toml` and see its test fail; arguments choose by name, `--list` shows them."""
+    install(session, HARNESS, group="test")
+    session.install(*PYPROJECT["build-system"]["requires"], *PYPROJECT["project"]["dependencies"])
+    session.run("python", "tests/mutants.py", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Write the API reference, from docstrings, to `build/docs`."""
+    install(session, ENGINE, group="docs")
+    session.run(
+        "pdoc",
+        "--output-directory",
+        str(ROOT / "build" / "docs"),
+        "--docformat",
+        "restructuredtext",
+        "cometlog",
+    )
 
 
 @nox.session

@@ -43,9 +43,11 @@ def requirements() -> Iterator[tuple[str, str]]:
     """Yield name and range of every dependency that the two pyproject files list."""
     for name in ("pyproject.toml", "harness/pyproject.toml"):
         project = tomllib.loads(read(name))
-        listed = [*project["build-system"]["requires"], *project["project"]["dependencies"]]
-        for group in project.get("dependency-groups", {}).values():
-            listed += group
+        groups = [
+            project["build-system"]["requires"], project["project"]["dependencies"],
+            *project["project"].get("optional-dependencies", {}).values(), *project.get("dependency-groups", {}).values(),
+        ]  # fmt: skip
+        listed = dict.fromkeys(requirement for group in groups for requirement in group)
         for requirement in listed:
             package = re.match(r"[\w.-]+", requirement)
             assert package is not None
