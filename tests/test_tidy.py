@@ -14,12 +14,32 @@ FUNCTION_LINES_MAX = 60
 SIZED_TREES = ("engine", "harness", "experiments", "tests")
 ENGINE = ROOT / "engine" / "cometlog"
 COMMON = {
-    "config", "control", "durable_mark", "errors", "file_system", "files", "judging", "kernel", "locks", "names", "proof", "segment", "window",
+    "config", "control", "durable_mark", "errors", "file_system", "files", "judging", "kernel", "locks", "names", "proof",
+    "segment", "window",
 }  # fmt: skip
-READ_SIDE = {"header_rebuild", "index", "inflate", "onlooker", "read_batch", "reader", "segment_chain", "segment_reader", "shard_survey", "survey"}
-ON_BOTH_SIDES = {"__init__", "__main__", "cli", "client", "salvage"}  # the client, and the tools of the command line
+READ_SIDE = {
+    "header_rebuild", "index", "inflate", "onlooker", "read_batch", "reader", "segment_chain", "segment_reader",
+    "shard_survey", "survey",
+}  # fmt: skip
+ON_BOTH_SIDES = {
+    "__init__",
+    "__main__",
+    "cli",
+    "client",
+    "salvage",
+}  # the client, and the tools of the command line
 # Lower may not import higher: kernel, segment, the shard and what serves it, write paths, client.
-HEIGHTS = {"kernel": 0, "segment": 1, "shard": 3, "write_paths": 4, "client": 5, "salvage": 5, "__init__": 6, "cli": 7, "__main__": 8}
+HEIGHTS = {
+    "kernel": 0,
+    "segment": 1,
+    "shard": 3,
+    "write_paths": 4,
+    "client": 5,
+    "salvage": 5,
+    "__init__": 6,
+    "cli": 7,
+    "__main__": 8,
+}
 SHARD_HEIGHT = 2
 CYTHON_FUNCTION = re.compile(r"^( *)(?:async )?(?:def|cpdef|cdef)\b[^=\n]*?\b(\w+)\(")
 

@@ -1,8 +1,8 @@
 """A segment header that is damaged, put together again from what else says the same: the file's name and its neighbours.
 
-Number and base stand in the name, the previous uuid is the uuid of the segment before, and the uuid, from which every checksum of the
-segment starts, stands in the segment after, or is still legible. It is believed only if the first frame proves itself by it, so nothing
-is invented: with a wrong uuid no frame of the segment would.
+Number and base stand in the name, the previous uuid is the uuid of the segment before, and the uuid, from which every checksum of
+the segment starts, stands in the segment after, or is still legible. It is believed only if the first frame proves itself by it, so
+nothing is invented: with a wrong uuid no frame of the segment would.
 """
 
 import os
@@ -84,7 +84,5 @@ def _first_frame_proves_itself(segment: Segment) -> bool:
     walk = scan.Walk(segment.mapping, segment.header.uuid)
     frames = scan.Frames(segment.mapping, segment.base)
     every_tail = make_tail(segment.header.capacity_units, _ENTRIES_MAX, False)
-    Window(segment, None).drive(
-        walk, readable, lambda stop: walk.collect(frames, every_tail, stop, 0, 1)
-    )
+    Window(segment, None).drive(walk, readable, lambda stop: walk.collect(frames, every_tail, stop, 0, 1))
     return len(frames) == 1 and byte_offset(frames.last_unit) == layout.SEGMENT_HEADER_BYTES

@@ -35,9 +35,7 @@ class LockProbe:
 
     def is_held(self, byte: int) -> bool:
         """Return whether any other description holds ``byte``, shared or exclusively."""
-        answer = fcntl.fcntl(
-            self.fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
-        )
+        answer = fcntl.fcntl(self.fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
         return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
     def is_slot_locked(self, index: int) -> bool:

@@ -79,7 +79,9 @@ class Onlooker:
             mark = read_mark(self._directory / "durable")
             is_archive = not any((self._directory / name).exists() for name in ("control", "durable"))
             self._proven = (
-                {} if is_archive or not names else visible_segments(self._directory, names, mark, self._stream)
+                {}
+                if is_archive or not names
+                else visible_segments(self._directory, names, mark, self._stream)
             )
             self._proven_names = list(names)
         last = max(self._proven, default=None)

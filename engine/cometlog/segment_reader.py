@@ -18,6 +18,7 @@ from cometlog.proof import Proven
 from cometlog.segment import Segment, SegmentName, byte_offset, make_tail, tail_parts
 from cometlog.window import Window
 
+
 class Tail(NamedTuple):
     """A tail word that the file is known to reach: entries and units allocated, whether they are final."""
 

@@ -98,7 +98,10 @@ class _Chain:
         """Return the segments to look at; what the next recovery would set aside waits."""
         try:
             visible = self._onlooker.visible(self._names)
-        except (CorruptionError, NotALogError):  # in the segment that the mark names: reported when it is looked at
+        except (
+            CorruptionError,
+            NotALogError,
+        ):  # in the segment that the mark names: reported when it is looked at
             return self._names
         self.report.waiting += [
             f"{self._directory / name.file_name}: does not go on from what proves itself; the next recovery sets it aside"
@@ -181,7 +184,9 @@ class _Chain:
         end = before.name.base + before.index
         if found.header.previous_uuid != before.header.uuid:
             missing = (end, found.name.base - 1) if found.name.base > end else None
-            if all(damage.lost is None or damage.lost[1] != found.name.base - 1 for damage in self.report.damages):
+            if all(
+                damage.lost is None or damage.lost[1] != found.name.base - 1 for damage in self.report.damages
+            ):
                 self._damage(
                     path, layout.SEGMENT_PREVIOUS_UUID,
                     f"segment {found.name.number} does not follow segment {before.name.number}; what lay between is missing", missing,
@@ -235,11 +240,15 @@ class _Chain:
             return
         try:
             if control.stored_boot_identity != control.boot_identity():
-                self.report.notes.append(f"{path}: written on another boot; the next writer recovers the shard")
+                self.report.notes.append(
+                    f"{path}: written on another boot; the next writer recovers the shard"
+                )
             elif control.active not in [name.number for name in list_segments(self._directory)]:
                 self._damage(path, layout.CONTROL_ACTIVE, f"active segment {control.active} is not there")
             if control.poisoned:
-                self.report.notes.append(f"{path}: a sync failed; the next to open the shard alone recovers it")
+                self.report.notes.append(
+                    f"{path}: a sync failed; the next to open the shard alone recovers it"
+                )
         finally:
             control.close()
 

@@ -41,7 +41,9 @@ def mount_problem(place: Path) -> str | None:
     return f"no read-only mount here: {done.stderr.decode().strip()}" if done.returncode else None
 
 
-def end_at_step(root: Path, step: int, nth: int, number: int, owner: int = 0) -> tuple[Worker, dict[int, int]]:
+def end_at_step(
+    root: Path, step: int, nth: int, number: int, owner: int = 0
+) -> tuple[Worker, dict[int, int]]:
     """Append in a process that gets a signal at a step; return it and what was acknowledged, number to sequence."""
     worker = Worker(
         "append_for_ever", script=SCRIPT, package=Path(os.environ["COMETLOG_STEPS_PACKAGE"]),
@@ -76,7 +78,13 @@ def check_agreement(seen: dict[str, Any], expected: list[int]) -> None:
 @pytest.mark.parametrize("survivor", [True, False], ids=["a writer lives", "nobody lives"])
 @pytest.mark.parametrize("step", [ALLOCATED, CLAIMED, MARKED, COPIED, FINISHED])
 def test_killed_writer_is_passed_by_and_nothing_is_written(
-    root: Path, start_worker: type[Worker], rng: random.Random, tier: Tier, count: Count, step: int, survivor: bool
+    root: Path,
+    start_worker: type[Worker],
+    rng: random.Random,
+    tier: Tier,
+    count: Count,
+    step: int,
+    survivor: bool,
 ) -> None:
     for turn in range(tier.pick(ci=1, full=4)):
         log = root / str(turn)
@@ -165,7 +173,7 @@ def break_frame(root: Path, position: int) -> None:
 
 
 LOST_CACHES = {
-    "nothing lost": lambda root: None,
+    "nothing lost": lambda _: None,
     "hole, then the tail": lambda root: hole_at_the_end(root, 3, 12),
     "tail too low": lambda root: stale_tail(root, -1, -80),
     "tail too high": lambda root: stale_tail(root, -1, 80),

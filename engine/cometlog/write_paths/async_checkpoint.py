@@ -7,8 +7,8 @@ checkpoints of the helper thread (``storage.checkpoint_interval_ms``).
 import os
 
 from cometlog.durability import poisoned_error
-from cometlog.locks import APPEND_BYTE
 from cometlog.files import sync_directory
+from cometlog.locks import APPEND_BYTE
 from cometlog.write_paths.file_lock import FileLockPath
 
 
