@@ -1,8 +1,8 @@
 """A segment header that is damaged, put together again from what else says the same: the file's name and its neighbours.
 
-Number and base stand in the name, the previous uuid is the uuid of the segment before, and the uuid, from which every checksum of the
-segment starts, stands in the segment after, or is still legible. It is believed only if the first frame proves itself by it, so nothing
-is invented: with a wrong uuid no frame of the segment would.
+Number and base stand in the name, the previous uuid is the uuid of the segment before, and the uuid, from which every checksum of
+the segment starts, stands in the segment after, or is still legible. It is believed only if the first frame proves itself by it, so
+nothing is invented: with a wrong uuid no frame of the segment would.
 """
 
 import os

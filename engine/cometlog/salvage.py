@@ -1,8 +1,9 @@
 """Repair of a damaged shard by hand (``cometlog repair``): keep what proves itself, invent nothing, say what is lost.
 
-A damaged frame becomes a gap (PAD) where the next frame or PAD behind it proves itself; where nothing behind does, the segment ends there
-(SEAL) and the segments after it stay. A segment whose header is unreadable is set aside, and the next one is linked to the one before
-it. What happens then is a recovery like any other: by the next client that opens the shard alone.
+A damaged frame becomes a gap (PAD) where the next frame or PAD behind it proves itself; where nothing behind does, the segment ends
+there (SEAL) and the segments after it stay. A damaged header is rebuilt where its segment still proves itself by it; otherwise the
+segment is set aside, and the next one is linked to the one before it. What happens then is a recovery like any other: by the next
+client that opens the shard alone.
 
 Thread safety: the caller holds lock byte 0 exclusively: nobody is attached.
 
@@ -88,6 +89,11 @@ def make_plan(directory: Path, report: ShardSurvey) -> Plan:
     _plan_end(directory, plan, report)
     inside = [damage for segment in report.segments for damage in segment.damages]
     answered = {str(directory / name.file_name) for name in plan.set_aside}
+    plan.lines += [
+        f"for the recovery: {damage.as_line()}"
+        for damage in report.damages
+        if damage not in inside and damage.file not in answered and damage.offset == layout.SEGMENT_TAIL
+    ]
     plan.unrepaired = [
         damage
         for damage in report.damages

@@ -27,8 +27,8 @@ class ShardStatistics:
 
     ``frames``, ``entries`` and ``bytes`` count appends of the mmap path; ``repairs`` words that live writers turned into PAD for their
     readers. ``recoveries`` were run by a client that came alone to a shard that was not left cleanly; they, and syncs, turned
-    ``recovered_words`` words into PAD, and they set ``set_aside`` segments aside. ``sealed_torn`` segments were sealed at an append that
-    was cut off. ``durable_entry`` is the entry number below which everything is on stable storage.
+    ``recovered_words`` words into PAD, and they set ``set_aside`` segments aside. ``sealed_torn`` segments were sealed at an append
+    that was cut off. ``durable_entry`` is the entry number below which everything is on stable storage.
     """
 
     frames: int = 0
@@ -100,8 +100,8 @@ def _working_slots(control: Control) -> dict[int, SlotView]:
 def find_stalled_writers(shards: Mapping[str, Path], look_s: float) -> list[StalledWriter]:
     """Look at every slot of some shards (stream to directory) twice, ``look_s`` seconds apart, and return those that did not move.
 
-    A slot's state holds a counter of operations, so a writer that works is never mistaken for one that stands still. Shards that nobody
-    has written on this boot have none.
+    A slot's state holds a counter of operations, so a writer that works is never mistaken for one that stands still. Shards that
+    nobody has written on this boot have none.
     """
     with ExitStack() as opened:
         looked: list[tuple[str, Control, LockProbe, dict[int, SlotView]]] = []

@@ -3,8 +3,8 @@
 Where a frame does not prove itself, the next place that does is sought: a DATA frame by its checksum, a PAD by its own. So one look
 lists every damaged place with the entries that are lost there, and ``salvage.py`` can keep the rest.
 
-Thread safety: belongs to one thread; writers may append meanwhile. Invariants: as for every reader, no byte is touched that the file does
-not cover; the search for the next frame reads at most a fixed multiple of the segment.
+Thread safety: belongs to one thread; writers may append meanwhile. Invariants: as for every reader, no byte is touched that the file
+does not cover; the search for the next frame reads at most a fixed multiple of the segment.
 """
 
 from collections.abc import Callable
@@ -67,8 +67,8 @@ class Damage:
 class SegmentSurvey:
     """What one segment holds. ``units`` and ``index``: where its frames end; ``waiting``: units of words that wait for repair.
 
-    ``in_flight`` is the unit of a word of a writer that may live, at which the look ended. Without a sound header ``header`` is the one that
-    it must have had.
+    ``in_flight`` is the unit of a word of a writer that may live, at which the look ended. Without a sound header ``header`` is the
+    one that it must have had.
     """
 
     name: SegmentName

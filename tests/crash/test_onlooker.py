@@ -173,7 +173,7 @@ def break_frame(root: Path, position: int) -> None:
 
 
 LOST_CACHES = {
-    "nothing lost": lambda root: None,
+    "nothing lost": lambda _: None,
     "hole, then the tail": lambda root: hole_at_the_end(root, 3, 12),
     "tail too low": lambda root: stale_tail(root, -1, -80),
     "tail too high": lambda root: stale_tail(root, -1, 80),

@@ -1,7 +1,7 @@
 """The command line of the log: ``cometlog <command> PATH``.
 
-Each command is a module here with ``HELP``, ``add_arguments(parser)`` and ``run(arguments) -> exit code``; a new one is a file and a line
-below. Commands print to standard output, and what went wrong to standard error.
+Each command is a module here with ``HELP``, ``add_arguments(parser)`` and ``run(arguments) -> exit code``; a new one is a file
+and a line below. Commands print to standard output, and what went wrong to standard error.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Make one damaged shard sound again: keep what proves itself, turn what does not into gaps, and list every entry that is lost.
 
-The original is copied beside the shard first, as <shard>.before-repair-<UTC>, with the plan in REPAIR.txt. A damaged frame becomes a gap
-where what follows proves itself; where nothing does, the segment ends there. Then the shard is recovered and verified.
+The original is copied beside the shard first, as <shard>.before-repair-<UTC>, with the plan in REPAIR.txt. A damaged frame becomes
+a gap where what follows proves itself; where nothing does, the segment ends there. Then the shard is recovered and verified.
 
 No process may have the shard open. A cache lost without a reboot (forced unmount, copied directory, snapshot) is what
 --after-power-loss is for: then only frames that prove themselves are kept, from the durable mark on.
