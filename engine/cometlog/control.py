@@ -1,7 +1,7 @@
 """The ``control`` file of a shard: the words that live processes share. Format: FORMAT.md, "The control file".
 
-Thread safety: every field is one aligned word with a stated order, but for the clean record and the boot identity, which
-only the exclusive holder of lock byte 0 writes.
+Thread safety: every field is one aligned word with a stated order, argued in ARCHITECTURE.md, "Memory orders", but for the clean
+record and the boot identity, which only the exclusive holder of lock byte 0 writes.
 """
 
 import os
@@ -146,6 +146,7 @@ class Control:
 
     def raise_durable(self, entry: int, segment: int) -> None:
         """Publish a durable position; a later one that is there already stays."""
+        # The segment first: who sees the entry (acquire) sees its segment.
         self.mapping.raise_to_at_least(layout.CONTROL_DURABLE_SEGMENT, segment)
         self.mapping.raise_to_at_least(layout.CONTROL_DURABLE_ENTRY, entry)
 
@@ -179,6 +180,7 @@ class Control:
         """Return one look at a slot."""
         offset = self._slot_offset(index)
         load = self.mapping.load_acquire
+        # acquire: what stands in segment and claim is at least as new as this state.
         word = load(offset + layout.SLOT_STATE)
         return SlotView(index, word, load(offset + layout.SLOT_SEGMENT), load(offset + layout.SLOT_CLAIM))
 
@@ -195,6 +197,7 @@ class Control:
         self.mapping.store_release(offset + layout.SLOT_SEGMENT, segment)
         counter = (self.mapping.load_acquire(offset) >> layout.STATE_COUNTER_SHIFT) + 1
         self.mapping.store_release(offset, counter << layout.STATE_COUNTER_SHIFT | layout.STATE_ROTATING)
+        # Before the caller loads `active`; retention loads `active`, fences, then looks at slots: one of the two sees the other.
         self.mapping.fence()
 
     def mark_idle(self, index: int) -> None:

@@ -5,6 +5,10 @@ repairer that is killed or stalled anywhere changes nothing that another would n
 
 Invariants: only words are written, never payload; a PAD never passes the tail seen first nor covers a live owner that can still
 commit: the word's owner was judged dead (``judging.py``), or had its time.
+
+Memory orders: tail, then slots, then the word again, each with acquire: a claim below that tail implies BUSY or later in its slot, and a
+slot that is past BUSY implies a word that is not zero. ARCHITECTURE.md, "Memory orders", gives the chains, and why the state of a slot
+need not be loaded again after its segment.
 """
 
 import time
@@ -59,6 +63,7 @@ class Repairer:
     def _resolve(self, segment: Segment, unit: int, deadline: float) -> None:
         claimed_since: float | None = None
         while True:
+            # Before any slot (acquire): what is claimed later is not judged below.
             tail_units = segment.tail() & layout.TAIL_UNITS_MASK
             word = segment.word(unit)
             if is_resolved(word):
@@ -68,6 +73,7 @@ class Repairer:
                 self._resolve_claim(segment, unit, word, claimed_since, deadline)
                 continue
             dead = self._judge.grace_period(segment, deadline)
+            # After every slot (acquire): a live claim is CLAIMED by now, and seen so.
             if segment.word(unit) == 0:
                 self._pad_free_words(segment, unit, tail_units)
             for slot in dead:

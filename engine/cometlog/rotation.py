@@ -68,6 +68,7 @@ class PreparedFile:
         final = self.path.with_name(SegmentName(header.number, header.base).file_name)
         backed_units = (self.backed_bytes - layout.SEGMENT_HEADER_BYTES) // layout.UNIT_BYTES
         self.mapping.write(0, header.encode())
+        # Nobody else maps this file yet: the link below orders header and `backed` for whoever opens the name.
         self.mapping.store_release(layout.SEGMENT_BACKED, backed_units)
         try:
             os.link(self.path, final)

@@ -210,6 +210,7 @@ class Shard:
 
     def _drop_durable_segments(self) -> None:
         """Close what a sync has covered; of the rest keep the newest, whose descriptors saw every store."""
+        # acquire: raised after fdatasync returned, so what lies below needs its descriptor no more.
         durable_segment = self.control.mapping.load_acquire(layout.CONTROL_DURABLE_SEGMENT)
         for number in sorted(self._kept):
             dispensable = number < durable_segment or len(self._kept) > _KEPT_SEGMENTS_MAX

@@ -5,7 +5,7 @@ Thread safety: the GIL is held from the first step to the last, so one slot serv
 release it, and then the slot is IDLE. Other processes are kept apart by the CAS on the tail and on the frame's word.
 
 Invariants: the slot says BUSY before the tail is read and MARKED before the first payload byte is stored; the commit is the last
-store into the frame; nothing is stored at or beyond ``backed``; a range whose CAS failed is never touched again.
+store into the frame; nothing is stored at or beyond ``backed``; a lost CAS ends a range. Memory orders: ARCHITECTURE.md argues each.
 """
 
 cimport cython

@@ -2,7 +2,8 @@
 
 Thread safety: the caller holds the lock of its path (byte 4, or byte 0 and a mutex) from ``put`` to ``publish``.
 Invariants: the frame is whole in the file before the tail is stored; the tail store (release) is the commit; a frame that was cut off
-leaves a word behind the tail that is not zero, which the next holder of the lock sees.
+leaves a word behind the tail that is not zero, which the next holder of the lock sees. The lock orders every load of the tail here; every
+order is argued in ARCHITECTURE.md, "Memory orders".
 """
 
 cimport cython
@@ -94,6 +95,7 @@ cdef class FrameWriter:
         if self.pending_units == 0:
             raise ValueError("nothing was put")
         invariant(not tail_sealed(before) and tail_units(before) + self.pending_units <= self.capacity)
+        # release: who loads this tail (acquire) sees what pwrite put below it. No CAS: the lock keeps other writers of the tail out.
         store_release(tail, before + (self.pending_entries << TAIL_ENTRIES_SHIFT) + self.pending_units)
         step(STEP_PUBLISHED)
         self.pending_units = 0

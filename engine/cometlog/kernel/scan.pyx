@@ -91,6 +91,7 @@ cdef int walk_step(WalkState *walk, Frame *frame) noexcept nogil:
         return STOP_TAIL
     if unit >= walk.readable_units:
         return stop_window(walk, unit + 1)
+    # acquire, with the commit's release: the payload below is what was there when the word became DATA.
     word = load_acquire(<const uint64_t *>(walk.units + unit * UNIT_BYTES))
     kind = word_kind(word)
     if word == 0 or kind == KIND_CLAIMED:

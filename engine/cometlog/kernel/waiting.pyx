@@ -19,7 +19,9 @@ from cometlog.kernel.mapping cimport Mapping
 
 cdef void wake_waiters(uint8_t *control) noexcept nogil:
     cdef uint64_t waiting = FLAG_WAITING
+    # acq_rel on the word that `announce` changes: whichever comes second sees the first, and what was committed before it.
     if fetch_and_acq_rel(<uint64_t *>(control + CONTROL_FLAGS), ~waiting) & waiting:
+        # Before the wake. Who dies between the two leaves the waiters to their time limit.
         fetch_add_acq_rel_u32(<uint32_t *>(control + CONTROL_FUTEX), 1)
         futex_wake_all(<uint32_t *>(control + CONTROL_FUTEX))
 
@@ -35,8 +37,10 @@ def announce(Mapping control not None):
     cdef uint32_t ticket
     control.check_writable()
     control.check_range(CONTROL_FUTEX, 4)
+    # acquire: read before the flag is set, so a wake that answers this flag makes the ticket old.
     ticket = load_acquire_u32(<uint32_t *>(control.base + CONTROL_FUTEX))
     fetch_or_acq_rel(<uint64_t *>(control.base + CONTROL_FLAGS), FLAG_WAITING)
+    # The caller's look at the log comes after the flag; with the writer's seq_cst commit and load, one of the two sees the other.
     fence_seq_cst()
     return ticket
 

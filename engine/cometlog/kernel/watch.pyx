@@ -3,7 +3,8 @@
 Thread safety: every function here runs without the GIL, under the mutex of the helper that owns the Watch.
 
 Invariants: ``backed`` is raised only after the bytes below it are allocated and populated; nothing here shrinks a file. A helper that
-died or lags costs time, never correctness: whoever needs the bytes first does the same steps.
+died or lags costs time, never correctness: whoever needs the bytes first does the same steps. Loads of tail and ``backed`` here decide how
+far to grow, no more; the raise of ``backed`` is what others rest on. Every order is argued in ARCHITECTURE.md, "Memory orders".
 """
 
 from libc.errno cimport errno
@@ -80,6 +81,7 @@ cdef int grow_step(Watch *watch, uint64_t wanted) noexcept nogil:
     step(STEP_PAGES_THERE)
     invariant(stop <= watch.length and stop > SEGMENT_HEADER_BYTES)
     watch.populated = stop
+    # acq_rel, after both calls returned: a writer that loads this value (acquire, B4) may store below it.
     raise_to_at_least(backed, (stop - SEGMENT_HEADER_BYTES) // UNIT_BYTES)
     step(STEP_BACKED)
     return 0
