@@ -22,13 +22,13 @@ PLACES = {
     "D": ("repair.py", "Repairer.repair"),
     "D1 tail": ("repair.py", "Repairer._resolve"),
     "D1 word": ("repair.py", "Repairer._resolve"),
-    "D2 look": ("repair.py", "Repairer._resolve_claim"),
+    "D2 look": ("judging.py", "Judge.owner_of_claim"),
     "D2 pad": ("repair.py", "Repairer._resolve_claim"),
-    "D3 state": ("repair.py", "Repairer._grace_period"),
-    "D3 probe": ("repair.py", "Repairer._grace_period"),
-    "D3 wait": ("repair.py", "Repairer._grace_period"),
+    "D3 state": ("judging.py", "Judge.grace_period"),
+    "D3 probe": ("judging.py", "Judge.grace_period"),
+    "D3 wait": ("judging.py", "Judge.grace_period"),
     "D4 word": ("repair.py", "Repairer._resolve"),
-    "D4 scan": ("repair.py", "Repairer._next_used_unit"),
+    "D4 scan": ("judging.py", "next_used_unit"),
     "D4 pad": ("repair.py", "Repairer._pad_free_words"),
     "D5": ("repair.py", "Repairer._resolve"),
     # E
@@ -62,7 +62,8 @@ PLACES = {
     "die in claim": (APPENDER, "Appender.claim"),
     "tear": ("kernel/frame_writer.pyx", "FrameWriter.finish"),
     "H seal": ("write_paths/file_lock.py", "FileLockPath._put"),
+    # E, last paragraph
+    "R pick": ("retention.py", "choose"),
+    "R look": ("retention.py", "Retention._may_go"),
+    "R unlink": ("retention.py", "Retention._remove"),
 }
-
-NOT_IN_THE_ENGINE = frozenset({"R pick", "R look", "R unlink"})
-"""Retention: a client refuses a configuration that asks for it."""

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-import cometlog
 import lossy_invariants
 from append_steps import WRITER_STEPS
 from checker import Outcome, explore, find_stuck
 from lossy_shard import Setting
 from mutations import MUTATIONS, Mutation
-from places import NOT_IN_THE_ENGINE, PLACES
+from places import PLACES
 from recovery import STEPS as RECOVERY_STEPS
 from recovery import Recovery
 from repair_steps import REPAIRER_STEPS
@@ -119,20 +118,14 @@ def functions_of(file: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("step", sorted(ALL_STEPS - NOT_IN_THE_ENGINE))
+@pytest.mark.parametrize("step", sorted(ALL_STEPS))
 def test_each_step_has_a_place_in_the_engine(step: str) -> None:
     file, function = PLACES[step]
     assert function in functions_of(ENGINE / file)
 
 
 def test_the_table_of_places_names_nothing_else() -> None:
-    assert set(PLACES) == ALL_STEPS - NOT_IN_THE_ENGINE
-
-
-def test_retention_is_not_in_the_engine(tmp_path: Path) -> None:
-    config = cometlog.Config(retention=cometlog.RetentionConfig(max_age_s=1))
-    with pytest.raises(cometlog.ConfigurationError, match="applies no retention"):
-        cometlog.open(tmp_path, config)
+    assert set(PLACES) == ALL_STEPS
 
 
 def test_a_search_that_is_cut_short_says_so() -> None:
