@@ -99,6 +99,7 @@ class Client(Dispatch):
             if self.read_only:
                 raise NotALogError(f"{self.path} holds no log: {marker} is missing") from None
             self._write_marker(marker, line)
+            self._remove_left_overs()
             return
         word, _, version = text.strip().partition(" ")
         if word != "cometlog" or not version.isdecimal():
@@ -107,6 +108,14 @@ class Client(Dispatch):
             raise NewerFormatError(
                 f"{marker} says format {version}; this engine reads up to {layout.FORMAT_VERSION}"
             )
+        if not self.read_only:
+            self._remove_left_overs()
+
+    def _remove_left_overs(self) -> None:
+        """Remove what processes left that were killed before their marker was in place, now that there is one."""
+        with suppress(OSError):
+            for left_over in self.path.glob(f"{FORMAT_FILE}.tmp.*"):
+                left_over.unlink(missing_ok=True)
 
     def _write_marker(self, marker: Path, line: str) -> None:
         """Put the marker in place, durable before anything that a sync promises to keep lies beside it."""
@@ -118,9 +127,13 @@ class Client(Dispatch):
                 file.write(line)
                 file.flush()
                 os.fsync(fd)
-            temporary.rename(marker)
+            try:
+                temporary.rename(marker)
+            except FileNotFoundError:
+                if not marker.exists():  # else another process put it in place, and took this one for a left-over
+                    raise
         except BaseException:
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
             raise
         sync_directory(self.path)
         with suppress(PermissionError):  # a parent that may be passed but not listed
