@@ -65,10 +65,13 @@ class Control:
                     file=str(path),
                     offset=0,
                 )
+            if writable:
+                # A copy may have left zeros out, and a store where no block is would end the process on a full disk.
+                os.posix_fallocate(fd, 0, info.st_size)
             self.mapping = Mapping(fd, info.st_size, writable)
         finally:
             os.close(fd)
-        self._file_identity = struct.pack("<QQ", info.st_dev, info.st_ino)
+        self.file_identity = info.st_dev, info.st_ino
         magic, version = self.mapping.read(0, 8), self.mapping.load_acquire_u32(layout.CONTROL_FORMAT)
         if magic != layout.CONTROL_MAGIC_BYTES:
             raise CorruptionError(f"control magic is {magic!r}", file=str(path), offset=0)
@@ -89,12 +92,13 @@ class Control:
             with contextlib.suppress(FileExistsError):
                 os.link(temporary, path)
         finally:
+            with contextlib.suppress(OSError):  # whoever holds the shard alone removes what stays
+                temporary.unlink()
             os.close(fd)
-            temporary.unlink()
 
     def boot_identity(self) -> bytes:
         """Return what the stored identity must equal for the words here to mean anything: boot, device, inode."""
-        return boot_id() + self._file_identity
+        return boot_id() + struct.pack("<QQ", *self.file_identity)
 
     @property
     def stored_boot_identity(self) -> bytes:
@@ -220,6 +224,10 @@ class Control:
     def slot_owner_pid(self, index: int) -> int:
         """Return the pid that last took a slot: a hint for people, never proof of life."""
         return self.mapping.load_acquire(self._slot_offset(index) + layout.SLOT_PID)
+
+    def slot_start_time(self, index: int) -> int:
+        """Return the start time of the process that last took a slot."""
+        return self.mapping.load_acquire(self._slot_offset(index) + layout.SLOT_START_TIME)
 
     def add_to_slot(self, index: int, field: int, amount: int) -> None:
         """Raise a counter of slot ``index``, which the caller owns."""

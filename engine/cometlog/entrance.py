@@ -16,6 +16,7 @@ from cometlog.durable_mark import read_mark
 from cometlog.errors import NotALogError, ShardBusyError, WritePathConflictError
 from cometlog.kernel import layout
 from cometlog.locks import ATTACH_BYTE, LEAVE_BYTE, ShardLocks
+from cometlog.place import Place
 from cometlog.rotation import PreparedFile, capacity_for, file_length_for, new_header, sync_directory
 from cometlog.segment import list_segments
 
@@ -30,7 +31,6 @@ def make_directories(root: Path, directory: Path, mode: int) -> None:
         path = root.joinpath(*parts[:depth])
         with suppress(FileExistsError):
             path.mkdir(mode)
-            sync_directory(path.parent)
         if path.is_symlink() or not path.is_dir():
             raise NotALogError(f"{path} is not a directory")
 
@@ -39,13 +39,15 @@ class Entrance:
     """One client's way in and out. ``exclusive``: it stays alone for as long as it is attached."""
 
     def __init__(
-        self, stream: str, directory: Path, config: Config, write_path: str, locks: ShardLocks, *, exclusive: bool, populate: bool
+        self, stream: str, directory: Path, config: Config, write_path: str, locks: ShardLocks, place: Place, *,
+        exclusive: bool, populate: bool,
     ) -> None:  # fmt: skip
         self._stream = stream
         self._directory = directory
         self._config = config
         self._write_path = write_path
         self._locks = locks
+        self._place = place
         self._exclusive = exclusive
         self._populate = populate
         self._capacity_units = capacity_for(config.storage.segment_size_bytes)
@@ -68,6 +70,7 @@ class Entrance:
     def _try_enter(self, waited_s: float) -> Control | None:
         path = self._directory / "control"
         if self._locks.try_exclusive(ATTACH_BYTE):
+            self._place.check()  # a lock on a file that was replaced meanwhile keeps nobody out
             return self._enter_alone(path)
         if self._exclusive:
             if waited_s > _CONFLICT_AFTER_S:
@@ -144,7 +147,9 @@ class Entrance:
             recovery.recover(
                 self._directory, self._stream, control, self._locks,
                 capacity_units=self._capacity_units, file_mode=self._config.storage.file_mode,
+                directory_fd=self._place.directory_fd,
             )  # fmt: skip
+        recovery.allocate_active(self._directory, control)
         for index in range(layout.SLOT_COUNT):
             slot = control.look_at_slot(index)
             if slot.state != layout.STATE_IDLE:
@@ -159,16 +164,20 @@ class Entrance:
         control.stored_boot_identity = control.boot_identity()
 
     def _create_first_segment(self) -> int:
+        # Before there is a segment: who finds one need not ask whether the names on the way to it are durable.
+        for place in self._directory.parents[:3]:
+            sync_directory(place)
         length = file_length_for(self._capacity_units)
         prepared = PreparedFile.make(
-            self._directory, length, self._config.storage.file_mode, populate=self._populate
-        )
+            self._directory, length, self._config.storage.file_mode,
+            populate=self._populate, directory_fd=self._place.directory_fd,
+        )  # fmt: skip
         segment = prepared.publish(new_header(1, 0, capacity_units=self._capacity_units))
         if segment is None:
             raise ShardBusyError(
                 f"{self._stream}: the first segment appeared while this process held the shard alone"
             )
         os.fdatasync(segment.fd)
-        sync_directory(self._directory)
+        os.fsync(self._place.directory_fd)
         segment.close()
         return 1

@@ -41,8 +41,8 @@ def parse_segment_name(file_name: str) -> SegmentName | None:
     return SegmentName(int(match[1]), int(match[2])) if match else None
 
 
-def list_segments(directory: Path) -> list[SegmentName]:
-    """Return the segments of a shard, lowest number first; a missing directory has none."""
+def list_segments(directory: Path | int) -> list[SegmentName]:
+    """Return the segments of a shard, given by path or descriptor, lowest number first; a missing directory has none."""
     try:
         file_names = os.listdir(directory)
     except FileNotFoundError:
@@ -114,15 +114,24 @@ def decode_header(page: bytes, path: Path) -> SegmentHeader:
     return SegmentHeader(number, base, uuid, previous, epoch, capacity, created)
 
 
-def open_checked(path: Path, flags: int) -> int:
-    """Open a file of the log and return its descriptor; a link, another kind of file or another's file is refused."""
+def open_checked(path: Path, flags: int, directory_fd: int | None = None) -> int:
+    """Open a file of the log and return its descriptor; a link, another kind of file or another's file is refused.
+
+    ``directory_fd``: the directory that holds it, so that no part of the path is walked again.
+    """
     try:
-        fd = os.open(path, flags | OPEN_FLAGS | os.O_NONBLOCK)
+        name = path if directory_fd is None else path.name
+        fd = os.open(name, flags | OPEN_FLAGS | os.O_NONBLOCK, dir_fd=directory_fd)
     except OSError as error:
+        error.filename = str(path)
         if path.is_symlink():
             raise NotALogError(f"{path} is a symbolic link; a log follows none") from error
         raise
-    info = os.fstat(fd)
+    try:
+        info = os.fstat(fd)
+    except OSError:
+        os.close(fd)
+        raise
     problem = None
     if not stat.S_ISREG(info.st_mode):
         problem = "is not a regular file"
@@ -140,10 +149,10 @@ class Segment:
     ``mapping`` covers the full capacity; only bytes below ``backed`` (writers) or the file's length (readers) may be touched.
     """
 
-    def __init__(self, path: Path, *, writable: bool) -> None:
+    def __init__(self, path: Path, *, writable: bool, directory_fd: int | None = None) -> None:
         self.path = path
         self.mapping: Mapping
-        self.fd = open_checked(path, os.O_RDWR if writable else os.O_RDONLY)
+        self.fd = open_checked(path, os.O_RDWR if writable else os.O_RDONLY, directory_fd)
         try:
             self.header = decode_header(os.pread(self.fd, layout.SEGMENT_HEADER_BYTES, 0), path)
             if os.fstat(self.fd).st_size < layout.SEGMENT_HEADER_BYTES:
@@ -182,6 +191,15 @@ class Segment:
         """Return how many units the file's present length covers."""
         length = os.fstat(self.fd).st_size - layout.SEGMENT_HEADER_BYTES
         return min(length // layout.UNIT_BYTES, self.header.capacity_units)
+
+    def allocate(self, first_unit: int, stop_unit: int) -> None:
+        """Have the file system back these units, and the file reach them; raises OSError where there is no room.
+
+        A copy that left zeros out, or a file that somebody cut off, has no blocks there, and to touch one on a full disk would end
+        the process. It costs little where they exist. The caller holds lock byte 0 alone.
+        """
+        if first_unit < stop_unit:
+            os.posix_fallocate(self.fd, byte_offset(first_unit), byte_offset(stop_unit) - byte_offset(first_unit))
 
     def ensure_mapped(self) -> None:
         """Map again a writable segment whose mapping was handed to the helper thread for unmapping."""
