@@ -36,8 +36,8 @@ def hear() -> Any:
     return json.loads(line)
 
 
-def serve() -> None:
-    """Run each function that is ordered, in a child of its own, and say how the child ended."""
+def serve(functions: dict[str, Any] | None = None) -> None:
+    """Run each function that is ordered, of this script or of those given, in a child of its own; say how the child ended."""
     while True:
         order = hear()
         child = os.fork()
@@ -46,7 +46,7 @@ def serve() -> None:
             try:
                 say({"pid": os.getpid()})
                 hear()
-                globals()[order["name"]](**order["arguments"])
+                (globals() | (functions or {}))[order["name"]](**order["arguments"])
                 code = 0
             except BaseException:  # noqa: BLE001 - whatever it is, the test that ordered it sees it
                 say({"what": "crash", "error": traceback.format_exc()})
@@ -58,11 +58,14 @@ def serve() -> None:
 class Story:
     """Does one thing after another and tells what each came to: a result, or the error it raised."""
 
-    def __init__(self, root: str, write_path: str) -> None:
+    def __init__(
+        self, root: str, write_path: str, segment_bytes: int = SEGMENT_BYTES, entry_bytes: int = ENTRY_BYTES
+    ) -> None:
         self.root = root
         self.write_path = write_path
+        self.entry_bytes = entry_bytes
         self.config = make_config(
-            SEGMENT_BYTES, 1, indexing={"boundary_interval_entries": 2}, concurrency={"attach_timeout_s": 2.0}
+            segment_bytes, 1, indexing={"boundary_interval_entries": 2}, concurrency={"attach_timeout_s": 2.0}
         )
         self.client: cometlog.Client | None = None
         self.sequence = 0
@@ -99,7 +102,7 @@ class Story:
         client = self.client
         ids = range(self.sequence, self.sequence + count)
         self.sequence += count
-        entries = [payload(1, sequence, ENTRY_BYTES // count) for sequence in ids]
+        entries = [payload(1, sequence, self.entry_bytes // count) for sequence in ids]
         done = self.attempt("append", lambda: list(client.append(STREAM, entries)), ids=list(ids))
         if done:
             self.acknowledged.update(ids)

@@ -1,8 +1,12 @@
 """Failing chosen system calls of a real process with ``strace -e inject``, and judging what came of it."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,6 @@ SCRIPT = Path(__file__).with_name("injected_workers.py")
 BOUND_S = 30.0
 """No case may take longer: whatever waits for ever would."""
 
-OPENING = ("openat",)
 GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "openat": (("openat",), ("EMFILE", "EIO", "ENOSPC", "EDQUOT", "EINTR")),
     "pwrite": (("pwrite64",), ("EIO", "ENOSPC", "EDQUOT", "EINTR")),
@@ -86,14 +89,39 @@ class Outcome:
 class Stage:
     """A process that forks one child per case; each may be traced."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, script: Path = SCRIPT, environment: dict[str, str] | None = None) -> None:
         self._trace = directory / "trace"
-        self._worker = Worker("serve", script=SCRIPT)
+        self._script = script
+        self._environment = environment
+        self._said: list[dict[str, Any]] = []
+        self._worker = self._start()
 
-    def run(self, name: str, tracing: list[str] | None = None, **arguments: Any) -> Outcome:
-        """Run a function of ``injected_workers.py`` in a child, under strace with these options where some are given."""
+    def _start(self) -> Worker:
+        return Worker("serve", script=self._script, environment=self._environment)
+
+    def run(
+        self, name: str, tracing: list[str] | None = None, *,
+        when_asked: Callable[[dict[str, Any]], object] | None = None, **arguments: Any,
+    ) -> Outcome:  # fmt: skip
+        """Run a function of the script in a child, under strace with these options where some are given.
+
+        ``when_asked`` is called with each line in which the child asks for something; then the child goes on.
+        """
         self._worker.tell({"name": name, "arguments": arguments})
         pid = self._worker.hear(BOUND_S)["pid"]
+        try:
+            return self._run(pid, tracing, when_asked)
+        except BaseException:
+            print("\n".join(json.dumps(line) for line in self._said), self._trace)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            self._worker.kill()
+            self._worker = self._start()
+            raise
+
+    def _run(
+        self, pid: int, tracing: list[str] | None, when_asked: Callable[[dict[str, Any]], object] | None
+    ) -> Outcome:
         tracer = None
         if tracing is not None:
             command = ["strace", "-f", "-p", str(pid), "-o", str(self._trace), *tracing]
@@ -102,9 +130,13 @@ class Stage:
             line = tracer.stderr.readline()
             assert "attached" in line, line
         self._worker.tell()
-        said = []
+        said = self._said = []
         while "ended" not in (line := self._worker.hear(BOUND_S)):
             said.append(line)
+            if line["what"] == "ask":
+                assert when_asked is not None
+                when_asked(line)
+                self._worker.tell()
         trace: list[str] = []
         if tracer is not None:
             assert tracer.stderr is not None
@@ -139,3 +171,22 @@ def __builtins_error(name: str) -> type[BaseException] | None:
 def show(outcome: Outcome) -> str:
     """What a failed assertion prints."""
     return "\n".join([json.dumps(line)[:300] for line in outcome.said] + outcome.trace[-12:])
+
+
+def judge(stage: Stage, outcome: Outcome, root: Path, write_path: str) -> int:
+    """Check what a story came to and what the next process finds; return how many entries were acknowledged."""
+    for error in outcome.errors:
+        assert is_typed(error), show(outcome)
+    for line in outcome.said:
+        assert line["what"] != "read" or line.get("result", []) == [], show(outcome)
+    after = stage.run("check", root=str(root), write_path=write_path)
+    assert after.code == 0, show(outcome) + "\n" + show(after)
+    (checked,) = after.said
+    found = {key: number for number, owner, key in checked["found"] if owner == 1}
+    assert len(found) == len(checked["found"]), show(outcome)
+    acknowledged = outcome.acknowledged()
+    lost = {key: number for key, number in acknowledged.items() if found.get(key) != number}
+    assert not lost, f"lost or moved {lost}\n{show(outcome)}"
+    assert not found.keys() & outcome.refused(), f"visible although refused\n{show(outcome)}"
+    assert not checked["left"], show(outcome)
+    return len(acknowledged)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from injection import GROUPS, Outcome, Stage, inject, is_typed, show, strace_problem
+from injection import GROUPS, Outcome, Stage, inject, judge, show, strace_problem
 from recording import Count
 from support import PATHS, SHARED_PATHS, Worker, read_all
 from tiers import Tier
@@ -47,25 +47,6 @@ def calls_made(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> dict[s
             most[name] = max(most[name], times)
         made[write_path] = most
     return made
-
-
-def judge(stage: Stage, outcome: Outcome, root: Path, write_path: str) -> int:
-    """Check what a story came to and what the next process finds; return how many entries were acknowledged."""
-    for error in outcome.errors:
-        assert is_typed(error), show(outcome)
-    for line in outcome.said:
-        assert line["what"] != "read" or line.get("result", []) == [], show(outcome)
-    after = stage.run("check", root=str(root), write_path=write_path)
-    assert after.code == 0, show(outcome) + "\n" + show(after)
-    (checked,) = after.said
-    found = {key: number for number, owner, key in checked["found"] if owner == 1}
-    assert len(found) == len(checked["found"]), show(outcome)
-    acknowledged = outcome.acknowledged()
-    lost = {key: number for key, number in acknowledged.items() if found.get(key) != number}
-    assert not lost, f"lost or moved {lost}\n{show(outcome)}"
-    assert not found.keys() & outcome.refused(), f"visible although refused\n{show(outcome)}"
-    assert not checked["left"], show(outcome)
-    return len(acknowledged)
 
 
 def check_poison(outcome: Outcome) -> int:
