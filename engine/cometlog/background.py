@@ -1,5 +1,6 @@
 """The helper thread of this process: one for all clients, started by the first writer, without the GIL for all of its life."""
 
+import _thread
 import errno
 import os
 import threading
@@ -27,7 +28,9 @@ def helper_of_this_process() -> Helper:
         if pid not in _helpers:
             helper = Helper()
             try:
-                threading.Thread(target=helper.run, name="cometlog-helper", daemon=True).start()
+                # Not a Thread: its start() waits for ever for a thread that finds no memory for its first steps. Without its
+                # helper a writer grows the file by itself.
+                _thread.start_new_thread(helper.run, ())
             except RuntimeError as error:
                 raise OSError(
                     errno.EAGAIN, f"the helper thread cannot start: {os.strerror(errno.EAGAIN)}"

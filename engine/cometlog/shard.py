@@ -56,13 +56,13 @@ class Shard:
         self, root: Path, stream: StreamName, config: Config, write_path: str, *, exclusive: bool, populate: bool,
         index_in_background: bool = True, guard: ForkGuard | None = None,
     ) -> None:  # fmt: skip
+        self.attached = False
         self.stream = str(stream)
         self.config = config
         self.write_path = write_path
         self.directory = stream.directory(root)
         self.lock = threading.RLock()
         self.guard = guard or ForkGuard()
-        self.attached = False
         self._pid = process_id()
         self._root = root
         self._exclusive = exclusive

@@ -75,7 +75,7 @@ cdef uint64_t *wiped_page() except NULL:
     """Return a new page that a forked child finds zeroed."""
     cdef void *page = mmap(NULL, GUARD_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
     if page == MAP_FAILED:
-        raise OSError(errno, os.strerror(errno))
+        raise OSError(errno, f"mmap of {GUARD_BYTES} bytes: {os.strerror(errno)}")
     if madvise(page, GUARD_BYTES, MADV_WIPEONFORK) != 0:
         munmap(page, GUARD_BYTES)
         raise OSError(errno, f"MADV_WIPEONFORK (Linux 4.14 or later): {os.strerror(errno)}")
