@@ -169,8 +169,9 @@ def __builtins_error(name: str) -> type[BaseException] | None:
 
 
 def show(outcome: Outcome) -> str:
-    """What a failed assertion prints."""
-    return "\n".join([json.dumps(line)[:300] for line in outcome.said] + outcome.trace[-12:])
+    """What a failed assertion prints: all but appends that returned."""
+    said = [line for line in outcome.said if line["what"] != "append" or "error" in line]
+    return "\n".join([json.dumps(line)[:400] for line in said] + outcome.trace[-12:])
 
 
 def judge(stage: Stage, outcome: Outcome, root: Path, write_path: str) -> int:

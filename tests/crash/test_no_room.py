@@ -77,7 +77,7 @@ REFUSALS = {
 def limits(limit: str, opened: bool, tier: Tier) -> list[tuple[int, int]]:
     """Return (amount above what is used, segment size): each place where this limit can be met."""
     if limit == "NOFILE":
-        return [(extra, 512 * KIB) for extra in range(12)]
+        return [(extra, 512 * KIB) for extra in (range(-6, 6) if opened else range(12))]
     if limit == "FSIZE":
         step = tier.pick(ci=96 * KIB, full=20 * KIB, record=4 * KIB)
         return [(extra, 512 * KIB) for extra in range(0, 544 * KIB, step)]
