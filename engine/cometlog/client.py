@@ -123,8 +123,8 @@ class Client(Dispatch):
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(temporary, flags, self.config.storage.file_mode)
         try:
-            with os.fdopen(fd, "w", encoding="ascii") as file:
-                file.write(line)
+            with os.fdopen(fd, "wb") as file:  # text would import a codec, which takes a descriptor of its own
+                file.write(line.encode())
                 file.flush()
                 os.fsync(fd)
             try:

@@ -100,9 +100,8 @@ class Syncer:
     def _sync_to_tail(self) -> None:
         """Sync everything appended so far, other processes' entries included: they find it done.
 
-        Raises NotALogError where the directory or a segment of the range is no longer in its place.
+        Raises NotALogError where a segment of the range is no longer in its place.
         """
-        self._place.check()
         mark = self._read_mark()
         active = self._control.active  # before the listing: a segment is linked before it is active
         first = mark.number if mark is not None else 0
@@ -198,6 +197,7 @@ class Syncer:
 
     def leave(self, position: Position) -> None:
         """Sync up to ``position`` as the last client of the shard, and bring the mark on disk up to it."""
+        self._place.check()
         self.sync(position)
         mark = self._read_mark()
         if mark is None or mark.next_entry < position.next_entry:

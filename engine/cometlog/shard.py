@@ -231,9 +231,7 @@ class Shard:
         try:
             if self._somebody_rotates(sealed):
                 return
-            self.place.check()
-            if not os.fstat(sealed.fd).st_nlink:
-                raise self.place.lost(sealed.path)
+            self._check_place(sealed)
             prepared = self._next_file(file_length_for(self.capacity_units))
             segment = prepared.publish(next_header(sealed, self.capacity_units))
             if self.control.advance_active(sealed.number) and segment is not None:
@@ -242,6 +240,11 @@ class Shard:
                 self._replace(segment, prepared.backed_bytes if self._populate else 0)
         finally:
             self.control.mark_idle(self.rotation_slot)
+
+    def _check_place(self, segment: Segment) -> None:
+        self.place.check()
+        if not os.fstat(segment.fd).st_nlink:
+            raise self.place.lost(segment.path)
 
     def _next_file(self, length: int) -> PreparedFile:
         """Return the file that the helper has prepared, or make one; raises OSError where neither finds room."""
@@ -278,9 +281,10 @@ class Shard:
             return Position(segment.number, units, segment.base + entries)
 
     def sync(self) -> None:
-        """Make every entry appended so far durable."""
+        """Make every entry appended so far durable; raises NotALogError where they lie no longer where the log's path leads."""
         with self.lock:
             position = self.position()
+            self._check_place(self.segment)
             if self.syncer.covers(position):
                 return
         self.syncer.sync(position)
