@@ -5,6 +5,7 @@ is loaded before any word; no byte is touched that the file's length, looked at 
 cover, and each stretch is faulted in by a call that fails with an error instead of a signal.
 """
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,11 @@ from cometlog.segment import Segment, SegmentName, byte_offset, tail_parts
 
 WINDOW_UNITS = (1 << 18) // layout.UNIT_BYTES
 """Units that are faulted in at a time: 256 KiB."""
+
+
+_EHWPOISON = 133  # Python has no name for it
+UNREADABLE = frozenset([errno.EFAULT, errno.EIO, _EHWPOISON])
+"""What the kernel says of bytes that the file or the disk does not give; anything else is a want of something and may pass."""
 
 
 class Tail(NamedTuple):
@@ -200,6 +206,8 @@ class SegmentReader:
         try:
             self.segment.mapping.populate_read(byte_offset(start), (stop - start) * layout.UNIT_BYTES)
         except OSError as error:
+            if error.errno not in UNREADABLE:
+                raise
             raise CorruptionError(
                 f"units {start} to {stop} cannot be read: {error.strerror}",
                 file=str(self.path), offset=byte_offset(start), stream=self.stream,
