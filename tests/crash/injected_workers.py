@@ -6,6 +6,7 @@ hold of it first. Lines go out by ``writev`` and come in by ``readv``, calls in 
 
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -146,13 +147,14 @@ def story(root: str, write_path: str) -> None:
     teller.close()
 
 
-def append_and_stay(root: str, write_path: str) -> None:
-    """Append and sync a few times, and end without leaving the log."""
+def append_and_die(root: str, write_path: str) -> None:
+    """Append and sync a few times, and die with the log open."""
     teller = Story(root, write_path)
     teller.open()
     for _ in range(4):
         teller.append()
         teller.sync()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def check(root: str, write_path: str) -> None:

@@ -107,6 +107,8 @@ class Stage:
 
         ``when_asked`` is called with each line in which the child asks for something; then the child goes on.
         """
+        if self._worker.process.poll() is not None:  # another test's end took it along
+            self._worker = self._start()
         self._worker.tell({"name": name, "arguments": arguments})
         pid = self._worker.hear(BOUND_S)["pid"]
         try:

@@ -15,7 +15,7 @@ import pytest
 
 from injection import GROUPS, Outcome, Stage, inject, judge, show, strace_problem
 from recording import Count
-from support import PATHS, SHARED_PATHS, Worker, read_all
+from support import PATHS, SHARED_PATHS, Worker, segment_files
 from tiers import Tier
 
 pytestmark = pytest.mark.skipif(strace_problem() is not None, reason=str(strace_problem()))
@@ -110,3 +110,67 @@ def test_killed_at_a_call_loses_nothing_that_was_acknowledged(
         assert not outcome.errors, show(outcome)
         entries = judge(stage, outcome, root, write_path)
         count(kills=outcome.code == KILLED, entries=entries)
+
+
+STORM = 40
+"""Calls in a row that a signal interrupts."""
+
+
+@pytest.mark.parametrize("group", ["pwrite", "fallocate", "madvise", "pread", "fdatasync"])
+@pytest.mark.parametrize("write_path", PATHS)
+def test_a_storm_of_interrupted_calls_is_weathered(
+    stage: Stage, calls_made: dict[str, Counter[str]], tmp_path: Path, rng: random.Random, tier: Tier,
+    count: Count, write_path: str, group: str,
+) -> None:  # fmt: skip
+    calls, _ = GROUPS[group]
+    for first in places(calls_made[write_path], calls, tier.pick(ci=1, full=3, record=20), rng):
+        root = tmp_path / f"{first}"
+        options = inject(calls, f"error=EINTR:when={first}..{first + STORM - 1}")
+        outcome = stage.run("story", options, root=str(root), write_path=write_path)
+        print(f"{group} {first}")
+        assert outcome.code == 0, show(outcome)
+        assert not outcome.errors, show(outcome)
+        count(interrupted=sum("EINTR" in line for line in outcome.trace), entries=judge(stage, outcome, root, write_path))
+
+
+@pytest.mark.parametrize("write_path", PATHS)
+def test_a_sync_that_lies_loses_nothing_when_the_process_dies(
+    stage: Stage, tmp_path: Path, count: Count, write_path: str
+) -> None:
+    """What such a disk has is lost with its power alone: the page cache has it as long as the machine runs."""
+    root = tmp_path / "log"
+    calls = ("fdatasync", "fsync", "msync", "sync_file_range")
+    outcome = stage.run("append_and_die", inject(calls, "retval=0"), root=str(root), write_path=write_path)
+    assert outcome.code == KILLED, show(outcome)
+    assert outcome.injected
+    assert not outcome.errors, show(outcome)
+    entries = judge(stage, outcome, root, write_path)
+    assert entries == 4
+    count(lies=sum("INJECTED" in line for line in outcome.trace), entries=entries)
+
+
+@pytest.mark.parametrize("write_path", SHARED_PATHS)
+def test_a_failed_sync_refuses_in_every_process_and_a_lone_opener_goes_on_in_a_new_segment(
+    stage: Stage, root: Path, start_worker: type[Worker], count: Count, write_path: str
+) -> None:
+    other = start_worker("append_after_word", root=str(root), write_path=write_path)
+    assert other.hear() == "attached"
+    # The first call of each of its threads: a shard that is there already is attached without a sync.
+    calls = ("fdatasync",)
+    outcome = stage.run("append_and_die", inject(calls, "error=EIO:when=1"), root=str(root), write_path=write_path)
+    refused = [line for line in outcome.said if line["what"] in ("append", "sync") and "error" in line]
+    assert {line["error"] for line in refused} == {"SyncError"}, show(outcome)
+    assert all(line in refused for line in outcome.said[outcome.said.index(refused[0]) :]), show(outcome)
+    syncs = [line for line in outcome.trace if "fdatasync(" in line and "EIO" not in line]
+    assert not syncs, "a failed sync was tried again"
+    other.tell()
+    assert other.hear() == ["SyncError", "SyncError"]
+    late = start_worker("append_and_sync", root=str(root), write_path=write_path)
+    assert late.hear() == ["SyncError"] * 3
+    assert late.end() == 0
+    other.tell()
+    assert other.end() == 0
+    before = segment_files(root)
+    judge(stage, outcome, root, write_path)
+    assert len(segment_files(root)) == len(before) + 1
+    count(sync_errors=1, processes=3)
