@@ -123,14 +123,18 @@ class Client(Dispatch):
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(temporary, flags, self.config.storage.file_mode)
         try:
-            with os.fdopen(fd, "wb") as file:  # text would import a codec, which takes a descriptor of its own
+            with os.fdopen(
+                fd, "wb"
+            ) as file:  # text would import a codec, which takes a descriptor of its own
                 file.write(line.encode())
                 file.flush()
                 os.fsync(fd)
             try:
                 temporary.rename(marker)
             except FileNotFoundError:
-                if not marker.exists():  # else another process put it in place, and took this one for a left-over
+                if (
+                    not marker.exists()
+                ):  # else another process put it in place, and took this one for a left-over
                     raise
         except BaseException:
             temporary.unlink(missing_ok=True)

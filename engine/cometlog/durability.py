@@ -20,8 +20,8 @@ from cometlog.durable_mark import DurableMark, MarkFile, read_mark
 from cometlog.errors import ClosedError, CorruptionError, SyncError
 from cometlog.kernel import layout, scan
 from cometlog.locks import SYNC_BYTE, ShardLocks
-from cometlog.repair import Repairer
 from cometlog.place import Place
+from cometlog.repair import Repairer
 from cometlog.segment import Segment, SegmentName, byte_offset, list_segments, tail_parts
 
 _BLOCKED_LOOK_S = 0.001
@@ -64,6 +64,8 @@ class Syncer:
         self._mark_file = MarkFile(self._mark_path, file_mode, place.directory_fd)
         self._stall_timeout_s = stall_timeout_s
         self._gather_delay_s = gather_delay_s
+        # There when this client came; later ones follow without a gap. Those that retention may remove lie before the mark.
+        self._numbers = {name.number for name in list_segments(place.directory_fd)}
         self.mutex = threading.RLock()
         self._closed = False
         self._marked_number = 0
@@ -107,8 +109,9 @@ class Syncer:
         first = mark.number if mark is not None else 0
         names = [name for name in list_segments(self._directory_fd) if first <= name.number <= active]
         there = {name.number for name in names}
-        for number in range(first or active, active + 1):
-            if number not in there:
+        later = range(max(self._numbers) + 1, active + 1)
+        for number in [*sorted(self._numbers), *later]:
+            if first <= number <= active and number not in there:
                 raise self._place.lost(self._directory / f"{number:010d}-*.seg")
         with ExitStack() as lent:
             segments = [lent.enter_context(self._open_segment(name)) for name in names]
@@ -187,9 +190,7 @@ class Syncer:
             with suppress(OSError):
                 self._locks.wait_exclusive(SYNC_BYTE)
                 try:
-                    self._write_mark(
-                        self._read_mark(), segment, Position(segment.number, units, next_entry)
-                    )
+                    self._write_mark(self._read_mark(), segment, Position(segment.number, units, next_entry))
                 finally:
                     self._locks.unlock(SYNC_BYTE)
         finally:

@@ -199,7 +199,9 @@ class Segment:
         the process. It costs little where they exist. The caller holds lock byte 0 alone.
         """
         if first_unit < stop_unit:
-            os.posix_fallocate(self.fd, byte_offset(first_unit), byte_offset(stop_unit) - byte_offset(first_unit))
+            os.posix_fallocate(
+                self.fd, byte_offset(first_unit), byte_offset(stop_unit) - byte_offset(first_unit)
+            )
 
     def ensure_mapped(self) -> None:
         """Map again a writable segment whose mapping was handed to the helper thread for unmapping."""
