@@ -43,6 +43,17 @@ def live_through(root: str, write_path: str, user: int = 0) -> None:
     teller.close()
 
 
+def rotate_before_sync(root: str, write_path: str) -> None:
+    """Append over a rotation, see something happen, and sync."""
+    teller = Story(root, write_path, SEGMENT_BYTES, ENTRY_BYTES)
+    teller.open()
+    for _ in range(ROTATING_APPENDS):
+        teller.append()
+    ask("change")
+    teller.sync()
+    say({"what": "again"})
+
+
 def append_beside(root: str, write_path: str) -> None:
     """Come as another process, append, sync and leave, if it may."""
     teller = Story(root, write_path, SEGMENT_BYTES, ENTRY_BYTES)

@@ -89,7 +89,9 @@ class Outcome:
 class Stage:
     """A process that forks one child per case; each may be traced."""
 
-    def __init__(self, directory: Path, script: Path = SCRIPT, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, directory: Path, script: Path = SCRIPT, environment: dict[str, str] | None = None
+    ) -> None:
         self._trace = directory / "trace"
         self._script = script
         self._environment = environment

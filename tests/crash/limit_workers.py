@@ -12,7 +12,8 @@ from injected_workers import Story, hear, say
 from support import KIB
 
 SEGMENT_BYTES = 512 * KIB
-ENTRY_BYTES = 20 * KIB
+ENTRY_BYTES = 20 * KIB - 24
+"""With its header a frame of whole pages: the word behind the last one lies in a page of its own."""
 APPENDS_MAX = 120
 LIMITS = {"FSIZE": resource.RLIMIT_FSIZE, "NOFILE": resource.RLIMIT_NOFILE, "AS": resource.RLIMIT_AS}
 

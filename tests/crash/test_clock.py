@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 import cometlog
+from clock_workers import ENTRIES, ENTRY_BYTES
 from cometlog.index import load_index
 from cometlog.segment import Segment, parse_segment_name
-from clock_workers import ENTRIES, ENTRY_BYTES
 from recording import Count
 from support import PATHS, SHARD, Worker, owner_and_sequence, read_all, segment_files
 
@@ -28,7 +28,9 @@ FROZEN_AT_NS = 1_700_000_000 * 1_000_000_000
 
 MOVES = [(0, 0), (-10 * YEAR_NS, 0), (30 * YEAR_NS, 0), (0, 1_000_000_000), (0, FROZEN_AT_NS), (-YEAR_NS, 0)]
 
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="the clock is moved by a C library: no gcc")
+pytestmark = pytest.mark.skipif(
+    shutil.which("gcc") is None, reason="the clock is moved by a C library: no gcc"
+)
 
 
 @pytest.fixture
@@ -68,7 +70,9 @@ def check_indexes(root: Path, entries: list[cometlog.Entry]) -> int:
         for timestamp_ns in [0, *times[:: len(times) // 50], 1 << 63]:
             found = index.at_or_before_time(timestamp_ns)
             before = [entry for entry in entries if name.base <= entry.number < name.base + found.entry]
-            boundaries = before[:: index.interval_entries]  # each entry is a frame of its own, and none is missing
+            boundaries = before[
+                :: index.interval_entries
+            ]  # each entry is a frame of its own, and none is missing
             assert all(entry.timestamp_ns < timestamp_ns for entry in boundaries)
         segment.close()
     return len(segment_files(root))

@@ -14,10 +14,23 @@ from pathlib import Path
 import pytest
 
 import cometlog
+from cometlog.place import OPEN_DIRECTORY
+from cometlog.rotation import PreparedFile, capacity_for, new_header
+from cometlog.segment import SegmentName
 from injection import Outcome, Stage, is_typed, judge, show
 from recording import Count
 from small_disks import ROOT_ONLY, small_disk
-from support import MIB, PATHS, SHARD, STREAM, directory_state, owner_and_sequence, read_all
+from support import (
+    KIB,
+    MIB,
+    PATHS,
+    SHARD,
+    STREAM,
+    directory_state,
+    owner_and_sequence,
+    read_all,
+    segment_files,
+)
 
 SCRIPT = Path(__file__).with_name("directory_workers.py")
 NOBODY = 65534
@@ -111,7 +124,9 @@ def check_named(outcome: Outcome, path: str) -> None:
     for error in outcome.errors:
         assert is_typed(error), show(outcome)
     assert path in outcome.errors[0]["text"], show(outcome)
-    last_sync = [line for line in outcome.said[: outcome.said.index({"what": "again"})] if line["what"] == "sync"][-1]
+    last_sync = [
+        line for line in outcome.said[: outcome.said.index({"what": "again"})] if line["what"] == "sync"
+    ][-1]
     assert "error" in last_sync, show(outcome)
 
 
@@ -137,6 +152,39 @@ def test_removed_directory_or_segment_is_an_error_at_the_next_rotation_and_sync(
     count(removals=1, errors_raised=len(outcome.errors))
 
 
+@pytest.mark.parametrize("write_path", ["buffered", "mmap"])
+def test_sync_raises_where_a_segment_that_it_would_cover_was_removed(
+    stages: list[Stage], root: Path, count: Count, write_path: str
+) -> None:
+    outcome = stages[0].run(
+        "rotate_before_sync", root=str(root), write_path=write_path,
+        when_asked=lambda _line: segment_files(root)[0].unlink(),
+    )  # fmt: skip
+    assert outcome.code == 0, show(outcome)
+    check_named(outcome, str(root / SHARD / "0000000001-"))
+    count(removals=1)
+
+
+def test_a_prepared_segment_lands_in_the_directory_that_was_opened(root: Path) -> None:
+    """Also where its path was turned into a link after the last look at it."""
+    elsewhere = root.parent / "elsewhere"
+    root.mkdir()
+    elsewhere.mkdir()
+    directory_fd = os.open(root, OPEN_DIRECTORY)
+    root.rename(root.parent / "aside")
+    root.symlink_to(elsewhere)
+    header = new_header(1, 0, capacity_units=capacity_for(64 * KIB))
+    prepared = PreparedFile.make(root, 64 * KIB, 0o600, populate=False, directory_fd=directory_fd)
+    segment = prepared.publish(header)
+    assert segment is not None
+    segment.close()
+    os.close(directory_fd)
+    assert not list(elsewhere.iterdir())
+    assert [path.name for path in (root.parent / "aside").iterdir()] == [SegmentName(1, 0).file_name]
+    with pytest.raises(NotADirectoryError):
+        os.open(root, OPEN_DIRECTORY)
+
+
 @pytest.mark.parametrize("what", ["control-removed", "control-replaced", "lock-removed", "lock-replaced"])
 @pytest.mark.parametrize("write_path", PATHS)
 def test_two_processes_that_cannot_see_each_other(
@@ -155,9 +203,7 @@ def test_two_processes_that_cannot_see_each_other(
         if how == "replaced":
             path.write_bytes(old)
             path.chmod(0o600)
-        beside.append(
-            stages[1].run("append_beside", root=str(root), write_path=write_path)
-        )
+        beside.append(stages[1].run("append_beside", root=str(root), write_path=write_path))
 
     outcome = stages[0].run("live_through", when_asked=change, root=str(root), write_path=write_path)
     assert outcome.code == 0, show(outcome)
@@ -180,9 +226,7 @@ def test_two_processes_that_cannot_see_each_other(
 
 @ROOT_ONLY
 @pytest.mark.parametrize("write_path", PATHS)
-def test_directory_made_read_only(
-    stages: list[Stage], tmp_path: Path, count: Count, write_path: str
-) -> None:
+def test_directory_made_read_only(stages: list[Stage], tmp_path: Path, count: Count, write_path: str) -> None:
     """For a user who is not root: rotations are refused, and go on once the directory may be written again."""
     world = Path("/var/tmp") / f"cometlog-{os.getpid()}-{tmp_path.name}"
     world.mkdir()
@@ -223,7 +267,10 @@ def test_read_only_file_system(stages: list[Stage], tmp_path: Path, count: Count
             assert remount("ro") != 0
             client.append(STREAM, [b"two"])
         assert remount("ro") == 0
-        with pytest.raises(OSError) as caught, cometlog.open(root, write_path=write_path) as client:
+        with (
+            pytest.raises(OSError, match="Read-only") as caught,
+            cometlog.open(root, write_path=write_path) as client,
+        ):
             client.append(STREAM, [b"three"])
         assert caught.value.errno == errno.EROFS
         assert [entry.data for entry in read_all(root)] == [b"one", b"two"]

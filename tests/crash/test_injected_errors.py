@@ -112,6 +112,20 @@ def test_killed_at_a_call_loses_nothing_that_was_acknowledged(
         count(kills=outcome.code == KILLED, entries=entries)
 
 
+@pytest.mark.parametrize("write_path", PATHS)
+def test_no_memory_for_any_of_the_first_mappings(
+    stage: Stage, tmp_path: Path, tier: Tier, count: Count, write_path: str
+) -> None:
+    """The helper thread is among those who ask: what it does not get keeps nobody waiting."""
+    for number in range(1, tier.pick(ci=4, full=10)):
+        root = tmp_path / f"{number}"
+        outcome = stage.run(
+            "story", inject(("mmap",), f"error=ENOMEM:when={number}"), root=str(root), write_path=write_path
+        )
+        assert outcome.code == 0, show(outcome)
+        count(injected=outcome.injected, entries=judge(stage, outcome, root, write_path))
+
+
 STORM = 40
 """Calls in a row that a signal interrupts."""
 
@@ -130,7 +144,10 @@ def test_a_storm_of_interrupted_calls_is_weathered(
         print(f"{group} {first}")
         assert outcome.code == 0, show(outcome)
         assert not outcome.errors, show(outcome)
-        count(interrupted=sum("EINTR" in line for line in outcome.trace), entries=judge(stage, outcome, root, write_path))
+        count(
+            interrupted=sum("EINTR" in line for line in outcome.trace),
+            entries=judge(stage, outcome, root, write_path),
+        )
 
 
 @pytest.mark.parametrize("write_path", PATHS)
@@ -157,7 +174,9 @@ def test_a_failed_sync_refuses_in_every_process_and_a_lone_opener_goes_on_in_a_n
     assert other.hear() == "attached"
     # The first call of each of its threads: a shard that is there already is attached without a sync.
     calls = ("fdatasync",)
-    outcome = stage.run("append_and_die", inject(calls, "error=EIO:when=1"), root=str(root), write_path=write_path)
+    outcome = stage.run(
+        "append_and_die", inject(calls, "error=EIO:when=1"), root=str(root), write_path=write_path
+    )
     refused = [line for line in outcome.said if line["what"] in ("append", "sync") and "error" in line]
     assert {line["error"] for line in refused} == {"SyncError"}, show(outcome)
     assert all(line in refused for line in outcome.said[outcome.said.index(refused[0]) :]), show(outcome)

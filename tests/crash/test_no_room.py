@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from cometlog.kernel import layout
 from injection import Outcome, Stage, judge, show
 from recording import Count
 from small_disks import FILE_SYSTEMS, ROOT_ONLY, fill, room, small_disk
-from support import KIB, MIB, PATHS, SHARD, SHARED_PATHS, STREAM, owner_and_sequence, read_all
+from support import KIB, MIB, PATHS, SHARD, owner_and_sequence, read_all
 from tiers import Tier
 
 DISK_BYTES = 6 * MIB
@@ -81,7 +82,9 @@ def limits(limit: str, opened: bool, tier: Tier) -> list[tuple[int, int]]:
     if limit == "FSIZE":
         step = tier.pick(ci=96 * KIB, full=20 * KIB, record=4 * KIB)
         return [(extra, 512 * KIB) for extra in range(0, 544 * KIB, step)]
-    if opened:  # a segment and the one prepared for later are mapped: below that, the next finds no address space
+    if (
+        opened
+    ):  # a segment and the one prepared for later are mapped: below that, the next finds no address space
         step = tier.pick(ci=512 * KIB, full=128 * KIB, record=32 * KIB)
         return [(extra, 1 * MIB) for extra in range(-2 * MIB, 2 * MIB, step)]
     step = tier.pick(ci=24 * MIB, full=4 * MIB, record=1 * MIB)
@@ -116,6 +119,9 @@ def shard_file(root: Path, pattern: str) -> Path:
 def leave_zeros_out(root: Path) -> int:
     """Give the blocks back that hold nothing but zeros, in place, as a sparse copy has none; return how many bytes were freed."""
     freed = 0
+    # A control file whose slots nobody has taken yet.
+    slots = f"--punch-hole --offset {layout.CONTROL_SLOTS} --length {layout.CONTROL_SIZE_BYTES - layout.CONTROL_SLOTS}"
+    subprocess.run(["fallocate", *slots.split(), str(root / SHARD / "control")], check=True)
     for path in [*(root / SHARD).glob("*.seg"), root / SHARD / "control"]:
         before = path.stat().st_blocks
         subprocess.run(["fallocate", "--dig-holes", str(path)], check=True)
