@@ -108,6 +108,7 @@ class Client(Dispatch):
                 raise NotALogError(f"{self.path} holds no log: {marker} is missing") from None
             check_file_system(self.path, allow_network=self.config.storage.allow_network_file_system)
             self._write_marker(marker, line)
+            self._remove_left_overs()
             return
         word, _, version = text.strip().partition(" ")
         if word != "cometlog" or not version.isdecimal():
@@ -116,19 +117,35 @@ class Client(Dispatch):
             raise NewerFormatError(
                 f"{marker} says format {version}; this engine reads up to {layout.FORMAT_VERSION}"
             )
+        if not self.read_only:
+            self._remove_left_overs()
+
+    def _remove_left_overs(self) -> None:
+        """Remove what processes left that were killed before their marker was in place, now that there is one."""
+        with suppress(OSError):
+            for left_over in self.path.glob(f"{FORMAT_FILE}.tmp.*"):
+                left_over.unlink(missing_ok=True)
 
     def _write_marker(self, marker: Path, line: str) -> None:
         """Put the marker in place, durable before anything that a sync promises to keep lies beside it."""
         temporary = marker.with_name(f"{FORMAT_FILE}.tmp.{os.getpid()}.{os.urandom(4).hex()}")
         fd = create_exclusive(temporary, self.config.storage.file_mode)
         try:
-            with os.fdopen(fd, "w", encoding="ascii") as file:
-                file.write(line)
+            with os.fdopen(
+                fd, "wb"
+            ) as file:  # text would import a codec, which takes a descriptor of its own
+                file.write(line.encode())
                 file.flush()
                 os.fsync(fd)
-            temporary.rename(marker)
+            try:
+                temporary.rename(marker)
+            except FileNotFoundError:
+                if (
+                    not marker.exists()
+                ):  # else another process put it in place, and took this one for a left-over
+                    raise
         except BaseException:
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
             raise
         sync_directory(self.path, follow=True)
         with suppress(PermissionError):  # a parent that may be passed but not listed

@@ -65,10 +65,13 @@ class Control:
                     file=str(path),
                     offset=0,
                 )
+            if writable:
+                # A copy may have left zeros out, and a store where no block is would end the process on a full disk.
+                os.posix_fallocate(fd, 0, info.st_size)
             self.mapping = Mapping(fd, info.st_size, writable)
         finally:
             os.close(fd)
-        self._file_identity = struct.pack("<QQ", info.st_dev, info.st_ino)
+        self.file_identity = info.st_dev, info.st_ino
         magic, version = self.mapping.read(0, 8), self.mapping.load_acquire_u32(layout.CONTROL_FORMAT)
         if magic != layout.CONTROL_MAGIC_BYTES:
             raise CorruptionError(f"control magic is {magic!r}", file=str(path), offset=0)
@@ -85,7 +88,7 @@ class Control:
 
     def boot_identity(self) -> bytes:
         """Return what the stored identity must equal for the words here to mean anything: boot, device, inode."""
-        return boot_id() + self._file_identity
+        return boot_id() + struct.pack("<QQ", *self.file_identity)
 
     @property
     def stored_boot_identity(self) -> bytes:

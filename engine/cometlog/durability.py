@@ -11,16 +11,16 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from cometlog.control import Control
 from cometlog.durable_mark import DurableMark, MarkFile, read_mark
 from cometlog.errors import ClosedError, CorruptionError, SyncError
-from cometlog.files import sync_directory
 from cometlog.kernel import layout, scan
 from cometlog.locks import SYNC_BYTE, ShardLocks
+from cometlog.place import Place
 from cometlog.repair import Repairer
 from cometlog.segment import Segment, SegmentName, byte_offset, list_segments, tail_parts
 
@@ -49,19 +49,23 @@ class Syncer:
     """Syncs one shard for one client. ``open_segment(name)`` lends a writable Segment."""
 
     def __init__(
-        self, stream: str, directory: Path, control: Control, locks: ShardLocks,
+        self, stream: str, directory: Path, place: Place, control: Control, locks: ShardLocks,
         open_segment: Callable[[SegmentName], AbstractContextManager[Segment]], *,
         file_mode: int, stall_timeout_s: float, gather_delay_s: float,
     ) -> None:  # fmt: skip
         self._stream = stream
         self._directory = directory
+        self._directory_fd = place.directory_fd
+        self._place = place
         self._control = control
         self._locks = locks
         self._open_segment = open_segment
         self._mark_path = directory / "durable"
-        self._mark_file = MarkFile(self._mark_path, file_mode)
+        self._mark_file = MarkFile(self._mark_path, file_mode, place.directory_fd)
         self._stall_timeout_s = stall_timeout_s
         self._gather_delay_s = gather_delay_s
+        # There when this client came; later ones follow without a gap. Those that retention may remove lie before the mark.
+        self._numbers = {name.number for name in list_segments(place.directory_fd)}
         self.mutex = threading.RLock()
         self._closed = False
         self._marked_number = 0
@@ -96,17 +100,28 @@ class Syncer:
         return self._control.durable_entry >= position.next_entry
 
     def _sync_to_tail(self) -> None:
-        """Sync everything appended so far, other processes' entries included: they find it done."""
-        mark = read_mark(self._mark_path)
-        names = [
-            name for name in list_segments(self._directory) if mark is None or name.number >= mark.number
-        ]
-        active = self._control.active
+        """Sync everything appended so far, other processes' entries included: they find it done.
+
+        Raises NotALogError where a segment of the range is no longer in its place.
+        """
+        mark = self._read_mark()
+        active = self._control.active  # before the listing: a segment is linked before it is active
+        first = mark.number if mark is not None else 0
+        names = [name for name in list_segments(self._directory_fd) if first <= name.number <= active]
+        there = {name.number for name in names}
+        later = range(max(self._numbers) + 1, active + 1)
+        for number in [*sorted(self._numbers), *later]:
+            if first <= number <= active and number not in there:
+                raise self._place.lost(self._directory / f"{number:010d}-*.seg")
         with ExitStack() as lent:
-            self._sync_segments(
-                mark,
-                [lent.enter_context(self._open_segment(name)) for name in names if name.number <= active],
-            )
+            segments = [lent.enter_context(self._open_segment(name)) for name in names]
+            for segment in segments:
+                if not os.fstat(segment.fd).st_nlink:
+                    raise self._place.lost(segment.path)
+            self._sync_segments(mark, segments)
+
+    def _read_mark(self) -> DurableMark | None:
+        return read_mark(self._mark_path, self._directory_fd)
 
     def _sync_segments(self, mark: DurableMark | None, segments: list[Segment]) -> None:
         reached: Position | None = None
@@ -120,7 +135,7 @@ class Syncer:
             for segment in segments:
                 os.fdatasync(segment.fd)
             if len(segments) > 1 or mark is None or mark.uuid != segments[-1].header.uuid:
-                sync_directory(self._directory)
+                os.fsync(self._directory_fd)
         except OSError as error:
             self._control.poison()
             raise poisoned_error(self._stream) from error
@@ -173,20 +188,21 @@ class Syncer:
         if not self.mutex.acquire(blocking=False):
             return  # a sync in another thread of this client holds byte 3 and writes a mark of its own
         try:
-            self._locks.wait_exclusive(SYNC_BYTE)
-            try:
-                self._write_mark(
-                    read_mark(self._mark_path), segment, Position(segment.number, units, next_entry)
-                )
-            finally:
-                self._locks.unlock(SYNC_BYTE)
+            # The append is durable and visible: a mark that cannot be written lags, and fails nothing.
+            with suppress(OSError):
+                self._locks.wait_exclusive(SYNC_BYTE)
+                try:
+                    self._write_mark(self._read_mark(), segment, Position(segment.number, units, next_entry))
+                finally:
+                    self._locks.unlock(SYNC_BYTE)
         finally:
             self.mutex.release()
 
     def leave(self, position: Position) -> None:
         """Sync up to ``position`` as the last client of the shard, and bring the mark on disk up to it."""
+        self._place.check()
         self.sync(position)
-        mark = read_mark(self._mark_path)
+        mark = self._read_mark()
         if mark is None or mark.next_entry < position.next_entry:
             self._sync_to_tail()
 

@@ -38,10 +38,10 @@ def decode_mark(raw: bytes) -> DurableMark | None:
     return mark if mark.sequence and stored == crc32c(raw[: layout.MARK_CHECKSUM]) else None
 
 
-def read_mark(path: Path) -> DurableMark | None:
-    """Return the newer valid mark of the file; None where there is none."""
+def read_mark(path: Path, directory_fd: int | None = None) -> DurableMark | None:
+    """Return the newer valid mark of the file; None where there is none. ``directory_fd``: the directory that holds it."""
     try:
-        fd = open_checked(path, os.O_RDONLY)
+        fd = open_checked(path, os.O_RDONLY, directory_fd)
     except FileNotFoundError:
         return None
     try:
@@ -57,8 +57,8 @@ def read_mark(path: Path) -> DurableMark | None:
 class MarkFile:
     """The file, open for the holder of the sync byte. A write that is lost leaves the older mark, which is legal."""
 
-    def __init__(self, path: Path, file_mode: int) -> None:
-        self._fd = open_or_create(path, file_mode)
+    def __init__(self, path: Path, file_mode: int, directory_fd: int | None = None) -> None:
+        self._fd = open_or_create(path, file_mode, directory_fd)
         try:
             # Both slots exist before the first mark: a disk that fills up later cannot fail an append that is durable.
             os.posix_fallocate(self._fd, 0, layout.MARK_SLOT_STRIDE_BYTES + layout.MARK_SIZE_BYTES)

@@ -17,6 +17,7 @@ from cometlog.errors import ShardBusyError, WritePathConflictError
 from cometlog.files import check_directory, make_directory, sync_directory
 from cometlog.kernel import layout
 from cometlog.locks import ATTACH_BYTE, LEAVE_BYTE, ShardLocks
+from cometlog.place import Place
 from cometlog.rotation import PreparedFile, capacity_for, file_length_for, new_header
 from cometlog.segment import list_segments
 
@@ -29,8 +30,7 @@ def make_directories(root: Path, directory: Path, mode: int) -> None:
     parts = directory.relative_to(root).parts
     for depth in range(1, len(parts) + 1):
         path = root.joinpath(*parts[:depth])
-        if make_directory(path, mode):
-            sync_directory(path.parent, follow=depth == 1)
+        make_directory(path, mode)
         check_directory(path, writing=True, directory_mode=mode)
 
 
@@ -38,13 +38,15 @@ class Entrance:
     """One client's way in and out. ``exclusive``: it stays alone for as long as it is attached."""
 
     def __init__(
-        self, stream: str, directory: Path, config: Config, write_path: str, locks: ShardLocks, *, exclusive: bool, populate: bool
+        self, stream: str, directory: Path, config: Config, write_path: str, locks: ShardLocks, place: Place, *,
+        exclusive: bool, populate: bool,
     ) -> None:  # fmt: skip
         self._stream = stream
         self._directory = directory
         self._config = config
         self._write_path = write_path
         self._locks = locks
+        self._place = place
         self._exclusive = exclusive
         self._populate = populate
         self._capacity_units = capacity_for(config.storage.segment_size_bytes)
@@ -67,6 +69,7 @@ class Entrance:
     def _try_enter(self, waited_s: float) -> Control | None:
         path = self._directory / "control"
         if self._locks.try_exclusive(ATTACH_BYTE):
+            self._place.check()  # a lock on a file that was replaced meanwhile keeps nobody out
             return self._enter_alone(path)
         if self._exclusive:
             if waited_s > _CONFLICT_AFTER_S:
@@ -143,7 +146,9 @@ class Entrance:
             recovery.recover(
                 self._directory, self._stream, control, self._locks,
                 capacity_units=self._capacity_units, file_mode=self._config.storage.file_mode,
+                directory_fd=self._place.directory_fd,
             )  # fmt: skip
+        recovery.allocate_active(self._directory, control)
         for index in range(layout.SLOT_COUNT):
             slot = control.look_at_slot(index)
             if slot.state != layout.STATE_IDLE:
@@ -158,16 +163,22 @@ class Entrance:
         control.stored_boot_identity = control.boot_identity()
 
     def _create_first_segment(self) -> int:
+        # Before there is a segment: who finds one need not ask whether the names on the way to it are durable.
+        version, namespace, root = self._directory.parents[:3]
+        for place in (version, namespace):
+            sync_directory(place)
+        sync_directory(root, follow=True)
         length = file_length_for(self._capacity_units)
         prepared = PreparedFile.make(
-            self._directory, length, self._config.storage.file_mode, populate=self._populate
-        )
+            self._directory, length, self._config.storage.file_mode,
+            populate=self._populate, directory_fd=self._place.directory_fd,
+        )  # fmt: skip
         segment = prepared.publish(new_header(1, 0, capacity_units=self._capacity_units))
         if segment is None:
             raise ShardBusyError(
                 f"{self._stream}: the first segment appeared while this process held the shard alone"
             )
         os.fdatasync(segment.fd)
-        sync_directory(self._directory)
+        os.fsync(self._place.directory_fd)
         segment.close()
         return 1

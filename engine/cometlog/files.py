@@ -37,10 +37,23 @@ def _check_owner(path: Path, owner: int, *, writing: bool) -> None:
         raise NotALogError(f"{path} belongs to user {owner}, not to {os.geteuid()}")
 
 
-def open_checked(path: Path, flags: int) -> int:
-    """Open a file of the log and return its descriptor; a link, another kind of file or another's file raises NotALogError."""
+def _open(path: Path, flags: int, mode: int, directory_fd: int | None) -> int:
+    """Open by path, or by name in a directory that is open, so that no part of the path is walked again."""
     try:
-        fd = os.open(path, flags | _FILE_FLAGS)
+        name = path if directory_fd is None else path.name
+        return os.open(name, flags | _FILE_FLAGS, mode, dir_fd=directory_fd)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def open_checked(path: Path, flags: int, directory_fd: int | None = None) -> int:
+    """Open a file of the log and return its descriptor; a link, another kind of file or another's file raises NotALogError.
+
+    ``directory_fd``: the directory that holds it, so that no part of the path is walked again.
+    """
+    try:
+        fd = _open(path, flags, 0, directory_fd)
     except OSError as error:
         if path.is_symlink():
             raise NotALogError(f"{path} is a symbolic link; a log follows none") from error
@@ -58,9 +71,9 @@ def open_checked(path: Path, flags: int) -> int:
     return fd
 
 
-def create_exclusive(path: Path, mode: int) -> int:
+def create_exclusive(path: Path, mode: int, directory_fd: int | None = None) -> int:
     """Create a file that nobody has yet, with exactly this mode, open for reading and writing; FileExistsError if it is there."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    fd = _open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode, directory_fd)
     try:
         os.fchmod(fd, mode)
     except BaseException:
@@ -69,13 +82,13 @@ def create_exclusive(path: Path, mode: int) -> int:
     return fd
 
 
-def open_or_create(path: Path, mode: int) -> int:
+def open_or_create(path: Path, mode: int, directory_fd: int | None = None) -> int:
     """Open a file of the log for reading and writing, creating it where it is missing; as many as like may do so at once."""
     while True:
         with suppress(FileNotFoundError):
-            return open_checked(path, os.O_RDWR)
+            return open_checked(path, os.O_RDWR, directory_fd)
         with suppress(FileExistsError):
-            return create_exclusive(path, mode)
+            return create_exclusive(path, mode, directory_fd)
 
 
 def open_directory(path: Path, *, follow: bool = False) -> int:

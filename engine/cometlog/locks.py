@@ -12,6 +12,7 @@ import struct
 import time
 from pathlib import Path
 
+from cometlog.errors import NotALogError
 from cometlog.files import open_checked, open_or_create
 from cometlog.kernel.fork_guard import guard_descriptor, release_descriptor
 
@@ -27,13 +28,14 @@ SLOT_BYTE_FIRST = 16
 
 _FLOCK = struct.Struct("hhqqi4x")
 _RETRY_S = 0.0005
+_UNLOCK_TRIES = 200
 
 
 class LockProbe:
     """The ``lock`` file opened once more, read-only, to ask whether anybody holds a byte: it holds none and blocks nobody."""
 
-    def __init__(self, path: Path) -> None:
-        self.fd = open_checked(path, os.O_RDONLY)
+    def __init__(self, path: Path, directory_fd: int | None = None) -> None:
+        self.fd = open_checked(path, os.O_RDONLY, directory_fd)
 
     def is_held(self, byte: int) -> bool:
         """Return whether any other description holds ``byte``, shared or exclusively."""
@@ -54,11 +56,15 @@ class LockProbe:
 class ShardLocks:
     """The ``lock`` file of a shard, opened twice: once to hold locks, once to probe whether others hold them."""
 
-    def __init__(self, path: Path, file_mode: int) -> None:
-        self._holder = self._guarded(open_or_create(path, file_mode))
+    def __init__(self, path: Path, file_mode: int, directory_fd: int | None = None) -> None:
+        self._holder = self._guarded(open_or_create(path, file_mode, directory_fd))
         try:
-            self._probe = LockProbe(path)
+            self._probe = LockProbe(path, directory_fd)
             self._guarded(self._probe.fd)
+            info, probed = os.fstat(self._holder), os.fstat(self._probe.fd)
+            self.identity = info.st_dev, info.st_ino
+            if self.identity != (probed.st_dev, probed.st_ino):
+                raise NotALogError(f"{path} was replaced while it was opened; open the log again")
         except BaseException:
             self._close(self._holder)
             raise
@@ -110,8 +116,19 @@ class ShardLocks:
         return True
 
     def unlock(self, byte: int) -> None:
-        """Release ``byte``."""
-        self._request(fcntl.F_OFD_SETLK, fcntl.F_UNLCK, byte)
+        """Release ``byte``.
+
+        The kernel may lack memory for it. Others would wait for ever, and what was done under the lock is done, so it is tried again.
+        """
+        for turn in range(_UNLOCK_TRIES):
+            try:
+                self._request(fcntl.F_OFD_SETLK, fcntl.F_UNLCK, byte)
+            except OSError:
+                if turn == _UNLOCK_TRIES - 1:
+                    raise
+                time.sleep(_RETRY_S)
+            else:
+                return
 
     def is_held(self, byte: int) -> bool:
         """Return whether any description, this client's included, holds ``byte``."""

@@ -37,19 +37,33 @@ def is_clean(directory: Path, control: Control) -> bool:
         return False
     segment = Segment(directory / names[-1].file_name, writable=False)
     try:
-        return segment.header.uuid == record.uuid and segment.tail() == record.tail
+        in_file = tail_parts(record.tail)[1] <= segment.readable_units()
+        return segment.header.uuid == record.uuid and segment.tail() == record.tail and in_file
     finally:
         segment.close()
 
 
+def allocate_active(directory: Path, control: Control) -> None:
+    """Have the file system back what the active segment says is backed, behind its tail; raises OSError where there is no room."""
+    for name in list_segments(directory):
+        if name.number == control.active:
+            segment = Segment(directory / name.file_name, writable=True)
+            try:
+                backed = min(segment.backed_units(), segment.header.capacity_units)
+                segment.allocate(tail_parts(segment.tail())[1], backed)
+            finally:
+                segment.close()
+
+
 def recover(
-    directory: Path, stream: str, control: Control, locks: ShardLocks, *, capacity_units: int, file_mode: int
-) -> None:
+    directory: Path, stream: str, control: Control, locks: ShardLocks, *,
+    capacity_units: int, file_mode: int, directory_fd: int,
+) -> None:  # fmt: skip
     """Make the shard whole and set its active segment.
 
     Raises CorruptionError for a file that ends before the durable mark.
     """
-    recovery = _Recovery(directory, stream, control, capacity_units, file_mode)
+    recovery = _Recovery(directory, stream, control, capacity_units, file_mode, directory_fd)
     if control.stored_boot_identity == control.boot_identity() and not control.poisoned:
         repairer = Repairer(control, locks, alone=True)
         whole = recovery.repair_all(repairer)
@@ -63,18 +77,24 @@ def recover(
 
 class _Recovery:
     def __init__(
-        self, directory: Path, stream: str, control: Control, capacity_units: int, file_mode: int
-    ) -> None:
+        self, directory: Path, stream: str, control: Control, capacity_units: int, file_mode: int, directory_fd: int
+    ) -> None:  # fmt: skip
         self._directory = directory
         self._stream = stream
         self._control = control
         self._capacity_units = capacity_units
         self._file_mode = file_mode
+        self._directory_fd = directory_fd
         self._mark = read_mark(directory / "durable")
         self._names = names_from_mark(list_segments(directory), self._mark)
 
     def _open(self, name: SegmentName) -> Segment:
         return Segment(self._directory / name.file_name, writable=True)
+
+    def _make_file(self, length: int) -> PreparedFile:
+        return PreparedFile.make(
+            self._directory, length, self._file_mode, populate=False, directory_fd=self._directory_fd
+        )
 
     def repair_all(self, repairer: Repairer) -> bool:
         """Repair every segment from the mark's to the active one; False where something does not walk."""
@@ -99,6 +119,7 @@ class _Recovery:
         readable = segment.readable_units()
         if tail_parts(tail)[1] > readable or segment.backed_units() > readable:
             return False
+        segment.allocate(0, readable)
         walk = scan.Walk(segment.mapping, segment.header.uuid, unit, index)
         while (stop := walk.advance(tail, readable, False)) == scan.STOP_BLOCKED:
             repairer.repair(segment, walk.unit, _NO_WAIT_S)
@@ -114,11 +135,9 @@ class _Recovery:
         segment.seal()
         self._control.count(layout.CONTROL_SEALED_TORN)
         length = file_length_for(self._capacity_units)
-        prepared = PreparedFile.make(self._directory, length, self._file_mode, populate=False)
+        prepared = self._make_file(length)
         published = prepared.publish(next_header(segment, self._capacity_units))
-        if published is None:
-            prepared.discard()
-        else:
+        if published is not None:
             published.close()
         self._control.set_active(segment.number + 1)
 
@@ -129,6 +148,7 @@ class _Recovery:
             segment = self._open(self._names[position])
             try:
                 following = self._names[position + 1] if position + 1 < len(self._names) else None
+                segment.allocate(0, segment.readable_units())
                 unit, index, follows = prove(segment, following, self._mark, self._stream)
                 if follows:
                     self._set_tail(segment, unit, index)
@@ -166,9 +186,7 @@ class _Recovery:
             capacity_units=self._capacity_units, previous_uuid=segment.header.uuid, epoch=segment.header.epoch + 1,
         )  # fmt: skip
         length = file_length_for(self._capacity_units)
-        published = PreparedFile.make(self._directory, length, self._file_mode, populate=False).publish(
-            header
-        )
+        published = self._make_file(length).publish(header)
         if published is None:
             raise CorruptionError(
                 "a segment that recovery was about to create exists",

@@ -32,19 +32,27 @@ def batch_bytes_max_for(segment_size_bytes: int) -> int:
 
 
 class PreparedFile:
-    """A segment file under a temporary name: allocated, mapped, populated, not yet published."""
+    """A segment file under a temporary name: allocated, mapped, populated, not yet published.
 
-    def __init__(self, directory: Path, name: str, fd: int, mapping: Mapping, backed_bytes: int) -> None:
+    ``directory_fd``: the shard's directory, so that nothing is written elsewhere when the path leads elsewhere meanwhile.
+    """
+
+    def __init__(
+        self, directory: Path, name: str, fd: int, mapping: Mapping, backed_bytes: int, directory_fd: int
+    ) -> None:
         self.path = directory / name
+        self._directory_fd = directory_fd
         self.fd = fd
         self.mapping = mapping
         self.backed_bytes = backed_bytes
 
     @classmethod
-    def make(cls, directory: Path, length: int, file_mode: int, *, populate: bool) -> "PreparedFile":
+    def make(
+        cls, directory: Path, length: int, file_mode: int, *, populate: bool, directory_fd: int
+    ) -> "PreparedFile":
         """Create the file here and now. Raises OSError, with nothing left behind, where the disk is full."""
         name = f"next.tmp.{os.getpid()}.{os.urandom(4).hex()}"
-        fd = create_exclusive(directory / name, file_mode)
+        fd = create_exclusive(directory / name, file_mode, directory_fd)
         backed = min(length, FIRST_BYTES)
         try:
             try:
@@ -58,31 +66,45 @@ class PreparedFile:
             if populate:
                 mapping.populate_write(0, backed)
         except BaseException:
+            with suppress(OSError):
+                os.unlink(name, dir_fd=directory_fd)
             os.close(fd)
-            (directory / name).unlink()
             raise
-        return cls(directory, name, fd, mapping, backed)
+        return cls(directory, name, fd, mapping, backed, directory_fd)
 
     def publish(self, header: SegmentHeader) -> Segment | None:
-        """Write the header and link the file to its final name; None if somebody else's is there already."""
+        """Write the header and link the file to its final name; None if somebody else's is there already.
+
+        Raises OSError, with nothing left behind, where it cannot be linked.
+        """
         final = self.path.with_name(SegmentName(header.number, header.base).file_name)
         backed_units = (self.backed_bytes - layout.SEGMENT_HEADER_BYTES) // layout.UNIT_BYTES
         self.mapping.write(0, header.encode())
         # Nobody else maps this file yet: the link below orders header and `backed` for whoever opens the name.
         self.mapping.store_release(layout.SEGMENT_BACKED, backed_units)
+        place = self._directory_fd
         try:
-            os.link(self.path, final)
+            os.link(self.path.name, final.name, src_dir_fd=place, dst_dir_fd=place)
         except FileExistsError:
+            self.discard()
             return None
-        self.path.unlink()
+        except OSError as error:
+            self.discard()
+            error.filename, error.filename2 = str(self.path), str(final)
+            raise
+        self._unlink()
         return Segment.adopt(final, self.fd, self.mapping, header)
+
+    def _unlink(self) -> None:
+        """Remove the temporary name. One that stays does no harm, and whoever holds the shard alone removes it."""
+        with suppress(OSError):
+            os.unlink(self.path.name, dir_fd=self._directory_fd)
 
     def discard(self) -> None:
         """Remove the file; whoever else prepares has the same right to."""
+        self._unlink()
         self.mapping.close()
         os.close(self.fd)
-        with suppress(FileNotFoundError):
-            self.path.unlink()
 
 
 def new_header(

@@ -22,7 +22,7 @@ from pathlib import Path
 from cometlog.control import NO_BOOT, Control
 from cometlog.durable_mark import DurableMark, MarkFile, read_mark
 from cometlog.errors import CometlogError, NotALogError
-from cometlog.files import create_exclusive, make_directory, open_checked, sync_directory
+from cometlog.files import create_exclusive, make_directory, open_checked, open_directory, sync_directory
 from cometlog.kernel import layout
 from cometlog.recovery import DISCARDED_SUFFIX
 from cometlog.rotation import PreparedFile, file_length_for, new_header
@@ -310,7 +310,12 @@ def _restart(directory: Path, plan: Plan, file_mode: int) -> int:
     )  # fmt: skip
     last.close()
     length = file_length_for(header.capacity_units)
-    published = PreparedFile.make(directory, length, file_mode, populate=False).publish(header)
+    directory_fd = open_directory(directory)
+    try:
+        prepared = PreparedFile.make(directory, length, file_mode, populate=False, directory_fd=directory_fd)
+        published = prepared.publish(header)
+    finally:
+        os.close(directory_fd)
     if published is None:
         raise NotALogError(f"{directory}: segment {header.number}, which was about to be created, exists")
     os.fdatasync(published.fd)

@@ -40,8 +40,8 @@ def parse_segment_name(file_name: str) -> SegmentName | None:
     return SegmentName(int(match[1]), int(match[2])) if match else None
 
 
-def list_segments(directory: Path) -> list[SegmentName]:
-    """Return the segments of a shard, lowest number first; a missing directory has none."""
+def list_segments(directory: Path | int) -> list[SegmentName]:
+    """Return the segments of a shard, given by path or descriptor, lowest number first; a missing directory has none."""
     try:
         file_names = os.listdir(directory)
     except FileNotFoundError:
@@ -128,10 +128,10 @@ class Segment:
     ``mapping`` covers the full capacity; only bytes below ``backed`` (writers) or the file's length (readers) may be touched.
     """
 
-    def __init__(self, path: Path, *, writable: bool) -> None:
+    def __init__(self, path: Path, *, writable: bool, directory_fd: int | None = None) -> None:
         self.path = path
         self.mapping: Mapping
-        self.fd = open_checked(path, os.O_RDWR if writable else os.O_RDONLY)
+        self.fd = open_checked(path, os.O_RDWR if writable else os.O_RDONLY, directory_fd)
         try:
             self.header = decode_header(os.pread(self.fd, layout.SEGMENT_HEADER_BYTES, 0), path)
             if os.fstat(self.fd).st_size < layout.SEGMENT_HEADER_BYTES:
@@ -170,6 +170,17 @@ class Segment:
         """Return how many units the file's present length covers."""
         length = os.fstat(self.fd).st_size - layout.SEGMENT_HEADER_BYTES
         return min(length // layout.UNIT_BYTES, self.header.capacity_units)
+
+    def allocate(self, first_unit: int, stop_unit: int) -> None:
+        """Have the file system back these units, and the file reach them; raises OSError where there is no room.
+
+        A copy that left zeros out, or a file that somebody cut off, has no blocks there, and to touch one on a full disk would end
+        the process. It costs little where they exist. The caller holds lock byte 0 alone.
+        """
+        if first_unit < stop_unit:
+            os.posix_fallocate(
+                self.fd, byte_offset(first_unit), byte_offset(stop_unit) - byte_offset(first_unit)
+            )
 
     def ensure_mapped(self) -> None:
         """Map again a writable segment whose mapping was handed to the helper thread for unmapping."""

@@ -23,13 +23,13 @@ from cometlog.durability import Position, Syncer, poisoned_error
 from cometlog.entrance import Entrance, make_directories
 from cometlog.errors import ClosedError
 from cometlog.file_system import check_file_system
-from cometlog.files import open_directory
 from cometlog.kernel import layout
 from cometlog.kernel.fork_guard import ForkGuard, guard_descriptor, process_id, release_descriptor
 from cometlog.kernel.helper import ShardWatch
 from cometlog.kernel.index_writer import IndexWriter
 from cometlog.locks import INDEX_BYTE, ShardLocks
 from cometlog.names import StreamName
+from cometlog.place import OPEN_DIRECTORY, Place
 from cometlog.repair import Repairer
 from cometlog.retention import RemovedSegment, Retention
 from cometlog.rotation import (
@@ -57,13 +57,13 @@ class Shard:
         self, root: Path, stream: StreamName, config: Config, write_path: str, *, exclusive: bool, populate: bool,
         index_in_background: bool = True, guard: ForkGuard | None = None,
     ) -> None:  # fmt: skip
+        self.attached = False
         self.stream = str(stream)
         self.config = config
         self.write_path = write_path
         self.directory = stream.directory(root)
         self.lock = threading.RLock()
         self.guard = guard or ForkGuard()
-        self.attached = False
         self._pid = process_id()
         self._root = root
         self._exclusive = exclusive
@@ -86,30 +86,33 @@ class Shard:
         make_directories(self._root, self.directory, storage.directory_mode)
         check_file_system(self.directory, allow_network=storage.allow_network_file_system)
         with ExitStack() as undo:
-            self.locks = ShardLocks(self.directory / "lock", storage.file_mode)
+            self.directory_fd = os.open(self.directory, OPEN_DIRECTORY)
+            undo.callback(self._close_directory)
+            guard_descriptor(self.directory_fd)
+            self.place = Place(self.stream, self.directory, self.directory_fd)
+            self.locks = ShardLocks(self.directory / "lock", storage.file_mode, self.directory_fd)
             undo.callback(self.locks.close)
+            self.place.hold("lock", self.locks.identity)
             self._entrance = Entrance(
-                self.stream, self.directory, self.config, self.write_path, self.locks,
+                self.stream, self.directory, self.config, self.write_path, self.locks, self.place,
                 exclusive=self._exclusive, populate=self._populate,
             )  # fmt: skip
             self.control = self._entrance.enter()
             undo.callback(self.control.close)
+            self.place.hold("control", self.control.file_identity)
             self.check_poison()
             self.slots = Slots(self.stream, self.control, self.locks)
             self._kept = {}
             self.rotation_slot = self.slots.take()
-            self._directory_fd = open_directory(self.directory)
-            undo.callback(self._close_directory)
-            guard_descriptor(self._directory_fd)
             # Only the mmap path looks at the guard word, so only there may the helper sleep until an append wakes it.
             self.watch = ShardWatch(
-                helper_of_this_process(), self._directory_fd, guard=self.guard if self._populate else None,
+                helper_of_this_process(), self.directory_fd, guard=self.guard if self._populate else None,
                 populate=self._populate, checkpoint_interval_ns=storage.checkpoint_interval_ms * 1_000_000,
                 file_mode=storage.file_mode,
             )  # fmt: skip
             undo.callback(self.watch.close)
             self.syncer = Syncer(
-                self.stream, self.directory, self.control, self.locks, self._pinned_segment,
+                self.stream, self.directory, self.place, self.control, self.locks, self._pinned_segment,
                 file_mode=storage.file_mode, stall_timeout_s=self.config.concurrency.stall_timeout_s,
                 gather_delay_s=self.config.concurrency.gather_delay_us / 1e6,
             )  # fmt: skip
@@ -121,18 +124,23 @@ class Shard:
         self.attached = True
 
     def _close_directory(self) -> None:
-        if release_descriptor(self._directory_fd):
-            os.close(self._directory_fd)
+        if release_descriptor(self.directory_fd):
+            os.close(self.directory_fd)
 
     def _open_by_number(self, number: int) -> Segment:
-        name = next(name for name in reversed(list_segments(self.directory)) if name.number == number)
-        return Segment(self.directory / name.file_name, writable=True)
+        for name in list_segments(self.directory_fd):
+            if name.number == number:
+                return self._open_segment(name)
+        raise self.place.lost(self.directory / f"{number:010d}-*.seg")
+
+    def _open_segment(self, name: SegmentName) -> Segment:
+        return Segment(self.directory / name.file_name, writable=True, directory_fd=self.directory_fd)
 
     def _kept_segment(self, name: SegmentName) -> Segment:
         if name.number == self.segment.number:
             return self.segment
         if name.number not in self._kept:
-            self._kept[name.number] = Segment(self.directory / name.file_name, writable=True)
+            self._kept[name.number] = self._open_segment(name)
         kept = self._kept[name.number]
         kept.ensure_mapped()
         return kept
@@ -163,7 +171,7 @@ class Shard:
 
     def _new_index_writer(self, segment: Segment) -> IndexWriter:
         return IndexWriter(
-            segment.mapping, segment.header.uuid, self.config.indexing.boundary_interval_entries, self._directory_fd,
+            segment.mapping, segment.header.uuid, self.config.indexing.boundary_interval_entries, self.directory_fd,
             SegmentName(segment.number, segment.base).index_name, self.config.storage.file_mode,
         )  # fmt: skip
 
@@ -218,15 +226,17 @@ class Shard:
                 self._kept.pop(number).close()
 
     def _rotate(self, sealed: Segment) -> None:
-        """Publish the segment after a sealed one, or find that somebody did (E)."""
+        """Publish the segment after a sealed one, or find that somebody did (E).
+
+        Raises NotALogError where the directory or the sealed segment is gone: entries appended further would be lost with it.
+        """
         self.control.mark_rotating(self.rotation_slot, sealed.number)
         try:
             if self._somebody_rotates(sealed):
                 return
+            self._check_place(sealed)
             prepared = self._next_file(file_length_for(self.capacity_units))
             segment = prepared.publish(next_header(sealed, self.capacity_units))
-            if segment is None:
-                prepared.discard()
             if self.control.advance_active(sealed.number) and segment is not None:
                 self.control.add_to_slot(self.rotation_slot, layout.SLOT_ROTATIONS, 1)
             if segment is not None:
@@ -234,21 +244,27 @@ class Shard:
         finally:
             self.control.mark_idle(self.rotation_slot)
 
+    def _check_place(self, segment: Segment) -> None:
+        self.place.check()
+        if not os.fstat(segment.fd).st_nlink:
+            raise self.place.lost(segment.path)
+
     def _next_file(self, length: int) -> PreparedFile:
         """Return the file that the helper has prepared, or make one; raises OSError where neither finds room."""
         taken = self.watch.take_next(length)
         if taken is None:
             try:
                 return PreparedFile.make(
-                    self.directory, length, self.config.storage.file_mode, populate=self._populate
-                )
+                    self.directory, length, self.config.storage.file_mode,
+                    populate=self._populate, directory_fd=self.directory_fd,
+                )  # fmt: skip
             except OSError:
                 # The helper may have begun one meanwhile, and have taken the very room that was missing.
                 self.watch.give_up()
                 taken = self.watch.take_next(length)
                 if taken is None:
                     raise
-        return PreparedFile(self.directory, taken[3], taken[0], taken[1], taken[2])
+        return PreparedFile(self.directory, taken[3], taken[0], taken[1], taken[2], self.directory_fd)
 
     def _somebody_rotates(self, sealed: Segment) -> bool:
         """Return whether the shard is past a segment; the keeper, who has the next file ready, gets a moment to do it."""
@@ -268,16 +284,17 @@ class Shard:
             return Position(segment.number, units, segment.base + entries)
 
     def sync(self) -> None:
-        """Make every entry appended so far durable."""
+        """Make every entry appended so far durable; raises NotALogError where they lie no longer where the log's path leads."""
         with self.lock:
             position = self.position()
+            self._check_place(self.segment)
             if self.syncer.covers(position):
                 return
         self.syncer.sync(position)
 
     def repair(self, segment_number: int, unit: int) -> None:
         """Resolve a word that a reader found unresolved for long (D); raises StalledWriterError naming a live writer."""
-        names = [name for name in list_segments(self.directory) if name.number == segment_number]
+        names = [name for name in list_segments(self.directory_fd) if name.number == segment_number]
         if not names:
             return
         repairer = Repairer(self.control, self.locks)

@@ -21,6 +21,7 @@ class Slots:
         self._control = control
         self._locks = locks
         self._held: list[int] = []
+        self._start_time = 0
 
     def take(self) -> int:
         """Lock a slot that is IDLE, or one that a dead owner left, and return its index."""
@@ -43,9 +44,14 @@ class Slots:
 
     def _own(self, index: int) -> int:
         self._held.append(index)
-        start_time = int(Path("/proc/self/stat").read_text().rpartition(") ")[2].split()[19])
-        self._control.name_slot_owner(index, os.getpid(), start_time)
+        self._start_time = int(Path("/proc/self/stat").read_text().rpartition(") ")[2].split()[19])
+        self._pid = os.getpid()
+        self._control.name_slot_owner(index, self._pid, self._start_time)
         return index
+
+    def somebody_took(self, index: int) -> bool:
+        """Return whether another process took a slot that is held here, which it can only where its ``lock`` is another file."""
+        return self._control.slot_owner(index) != (self._pid, self._start_time)
 
     def give_back(self) -> None:
         """Unlock every slot; the caller has made them IDLE."""

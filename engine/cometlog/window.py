@@ -4,6 +4,7 @@ Thread safety: belongs to the one walk or reader that owns it. Invariant: no byt
 its stretch was faulted in by a call that fails with an error.
 """
 
+import errno
 from collections.abc import Callable
 
 from cometlog.errors import CorruptionError
@@ -11,6 +12,9 @@ from cometlog.kernel import layout
 from cometlog.kernel.scan import STOP_WINDOW, Walk
 from cometlog.segment import Segment, byte_offset
 
+_EHWPOISON = 133  # Python has no name for it
+UNREADABLE = frozenset([errno.EFAULT, errno.EIO, _EHWPOISON])
+"""What the kernel says of bytes that the file or the disk does not give; anything else is a want of something and may pass."""
 WINDOW_UNITS = (1 << 18) // layout.UNIT_BYTES
 """Units that are faulted in at a time: 256 KiB."""
 
@@ -42,6 +46,8 @@ class Window:
         try:
             self._segment.mapping.populate_read(byte_offset(start), (stop - start) * layout.UNIT_BYTES)
         except OSError as error:
+            if error.errno not in UNREADABLE:
+                raise
             raise CorruptionError(
                 f"units {start} to {stop} cannot be read: {error.strerror}",
                 file=str(self._segment.path), offset=byte_offset(start), stream=self._stream,

@@ -16,10 +16,11 @@ PACE_NS = 3000
 ATTEMPTS = 5
 CALL = re.compile(r"([a-z_0-9]+)\(")
 
-# One rotation: the uuid, publish, ask who keeps the shard, close the index of the segment before the last. The futexes
-# are the mutex shared with the helper and its wake-up.
+# One rotation: look whether directory, lock, control and the sealed segment are in their place, the uuid, publish, ask who keeps the
+# shard, close the index of the segment before the last. The futexes are the mutex shared with the helper and its wake-up.
 ROTATION = re.compile(
-    r"(?:futex )*getrandom (?:futex )*link (?:futex )*unlink (?:futex )*fcntl (?:futex )*(?:close (?:futex )*)?"
+    r"(?:futex )*(?:(?:newfstatat|fstat) (?:futex )*){5}getrandom (?:futex )*linkat (?:futex )*unlinkat (?:futex )*"
+    r"fcntl (?:futex )*(?:close (?:futex )*)?"
 )
 HELPER_WAS_LATE = {"futex", "fallocate", "madvise"}
 

@@ -8,7 +8,7 @@ without running handlers.
 Thread safety: the table is changed under the GIL; the child handler runs while the child has a single thread.
 """
 
-from libc.errno cimport errno
+from libc.errno cimport EINTR, errno
 from libc.stdint cimport uint64_t
 
 import os
@@ -75,10 +75,12 @@ cdef uint64_t *wiped_page() except NULL:
     """Return a new page that a forked child finds zeroed."""
     cdef void *page = mmap(NULL, GUARD_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
     if page == MAP_FAILED:
-        raise OSError(errno, os.strerror(errno))
-    if madvise(page, GUARD_BYTES, MADV_WIPEONFORK) != 0:
-        munmap(page, GUARD_BYTES)
-        raise OSError(errno, f"MADV_WIPEONFORK (Linux 4.14 or later): {os.strerror(errno)}")
+        raise OSError(errno, f"mmap of {GUARD_BYTES} bytes: {os.strerror(errno)}")
+    while madvise(page, GUARD_BYTES, MADV_WIPEONFORK) != 0:
+        if errno != EINTR:
+            code = errno
+            munmap(page, GUARD_BYTES)
+            raise OSError(code, f"MADV_WIPEONFORK (Linux 4.14 or later): {os.strerror(code)}")
     return <uint64_t *>page
 
 

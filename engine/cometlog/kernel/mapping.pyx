@@ -9,7 +9,7 @@ length of the mapping says nothing about the length of the file.
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.errno cimport EAGAIN, EINVAL, ENOSYS, errno
+from libc.errno cimport EAGAIN, EINTR, EINVAL, ENOSYS, errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -181,7 +181,7 @@ cdef class Mapping:
         self.exports += 1
         with nogil:
             result = madvise(address, stop - start, advice)
-            while result != 0 and errno == EAGAIN:
+            while result != 0 and (errno == EAGAIN or errno == EINTR):
                 result = madvise(address, stop - start, advice)
         self.exports -= 1
         if result != 0 and errno != EINVAL and errno != ENOSYS:

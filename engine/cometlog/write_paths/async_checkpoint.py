@@ -7,7 +7,6 @@ checkpoints of the helper thread (``storage.checkpoint_interval_ms``).
 import os
 
 from cometlog.durability import poisoned_error
-from cometlog.files import sync_directory
 from cometlog.locks import APPEND_BYTE
 from cometlog.write_paths.file_lock import FileLockPath
 
@@ -24,6 +23,11 @@ class AsyncPath(FileLockPath):
 
     def _lock(self) -> None:
         self.shard.locks.wait_exclusive(APPEND_BYTE)
+        try:
+            self.shard.place.check_file("lock")
+        except BaseException:
+            self._unlock()
+            raise
 
     def _unlock(self) -> None:
         self.shard.locks.unlock(APPEND_BYTE)
@@ -33,7 +37,7 @@ class AsyncPath(FileLockPath):
         try:
             os.fdatasync(segment.fd)
             if segment.number != self._segment_with_durable_name:
-                sync_directory(self.shard.directory)
+                os.fsync(self.shard.directory_fd)
                 self._segment_with_durable_name = segment.number
         except OSError as error:
             self.shard.control.poison()
