@@ -13,7 +13,7 @@ from cometlog import recovery
 from cometlog.config import Config
 from cometlog.control import Control
 from cometlog.durable_mark import read_mark
-from cometlog.errors import NotALogError, ShardBusyError, WritePathConflictError
+from cometlog.errors import CorruptionError, NotALogError, ShardBusyError, WritePathConflictError
 from cometlog.kernel import layout
 from cometlog.locks import ATTACH_BYTE, LEAVE_BYTE, ShardLocks
 from cometlog.rotation import PreparedFile, capacity_for, file_length_for, new_header, sync_directory
@@ -79,7 +79,8 @@ class Entrance:
             return None
         try:
             control = Control(path, writable=True)
-        except FileNotFoundError:  # whoever held the shard alone died before it made the file
+        except (FileNotFoundError, CorruptionError):
+            # Whoever held the shard alone died before it made the file, or made a new one of what a power loss left.
             self._locks.unlock(ATTACH_BYTE)
             return None
         in_use = control.write_path
@@ -93,9 +94,7 @@ class Entrance:
         return None
 
     def _enter_alone(self, path: Path) -> Control:
-        if not path.exists():
-            Control.create(path, self._config.storage.file_mode)
-        control = Control(path, writable=True)
+        control = self._whole_control(path)
         try:
             self._prepare(control)
         except BaseException:
@@ -104,6 +103,19 @@ class Entrance:
         if not self._exclusive:
             self._locks.try_shared(ATTACH_BYTE)
         return control
+
+    def _whole_control(self, path: Path) -> Control:
+        """Open the control file, or a new one where it is missing or no such file: it is never synced, so a power loss may leave
+        its name with zeros or with nothing behind it, and recovery needs nothing of what it held.
+        """
+        try:
+            return Control(path, writable=True)
+        except FileNotFoundError:
+            pass
+        except CorruptionError:
+            path.unlink()
+        Control.create(path, self._config.storage.file_mode)
+        return Control(path, writable=True)
 
     def leave(self) -> bool:
         """Hold the shard alone if nobody else is attached (True), or else stop being attached.
@@ -123,7 +135,7 @@ class Entrance:
 
     @staticmethod
     def _path_in_use(path: Path) -> str | None:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, CorruptionError):
             return Control(path, writable=False).write_path
         return None
 

@@ -67,8 +67,8 @@ class SegmentChain:
         if self._control is None:
             try:
                 control = Control(self._directory / "control", writable=False)
-            except FileNotFoundError:
-                return None
+            except (FileNotFoundError, CorruptionError):
+                return None  # never synced: a power loss leaves it missing, empty or zeros until a writer comes
             if control.stored_boot_identity != control.boot_identity():
                 control.close()
                 return None

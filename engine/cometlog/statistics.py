@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cometlog.control import Control
+from cometlog.errors import CorruptionError
 from cometlog.kernel import layout
 
 
@@ -30,7 +31,7 @@ def read_statistics(directory: Path) -> ShardStatistics:
     """Return the statistics of the shard in ``directory``; zeros where nobody has written on this boot."""
     try:
         control = Control(directory / "control", writable=False)
-    except FileNotFoundError:
+    except (FileNotFoundError, CorruptionError):  # the latter is what a power loss leaves of a file that is never synced
         return ShardStatistics(0, 0, 0, 0, 0, 0, 0, None, False)
     try:
         return ShardStatistics(
