@@ -28,7 +28,7 @@ from cometlog.kernel.fork_guard import process_id
 from cometlog.names import compile_pattern, parse_stream
 from cometlog.read_batch import Entry, ReadBatch
 from cometlog.reader import ShardReader
-from cometlog.rotation import sync_directory
+from cometlog.rotation import sync_ancestors, sync_directory
 from cometlog.segment import open_checked
 from cometlog.statistics import ShardStatistics, read_statistics
 from cometlog.write_paths import WRITE_PATHS
@@ -109,7 +109,10 @@ class Client(Dispatch):
             )
 
     def _write_marker(self, marker: Path, line: str) -> None:
-        """Put the marker in place, durable before anything that a sync promises to keep lies beside it."""
+        """Put the marker in place, durable before anything that a sync promises to keep lies beside it.
+
+        Where it is, the names that lead to the log are durable: who made those may have been killed before it could sync them.
+        """
         temporary = marker.with_name(f"{FORMAT_FILE}.tmp.{os.getpid()}.{os.urandom(4).hex()}")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(temporary, flags, self.config.storage.file_mode)
@@ -118,13 +121,12 @@ class Client(Dispatch):
                 file.write(line)
                 file.flush()
                 os.fsync(fd)
+            sync_ancestors(self.path)
             temporary.rename(marker)
         except BaseException:
             temporary.unlink()
             raise
         sync_directory(self.path)
-        with suppress(PermissionError):  # a parent that may be passed but not listed
-            sync_directory(self.path.parent)
 
     def _table_lock(self) -> threading.RLock:
         """Return the lock of the tables; a new one in a forked child, whose parent's threads may have held the old."""

@@ -4,7 +4,6 @@ Thread safety: one thread of a client at a time. Invariant: whoever holds byte 0
 recovered on this boot and written by its own path.
 """
 
-import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ from cometlog.segment import list_segments
 
 _ATTACH_LOOK_S = 0.002
 _CONFLICT_AFTER_S = 0.25
+_DEPTH = 3  # directories of a shard below the root: namespace, version, shard
 
 
 def make_directories(root: Path, directory: Path, mode: int) -> None:
@@ -30,7 +30,6 @@ def make_directories(root: Path, directory: Path, mode: int) -> None:
         path = root.joinpath(*parts[:depth])
         with suppress(FileExistsError):
             path.mkdir(mode)
-            sync_directory(path.parent)
         if path.is_symlink() or not path.is_dir():
             raise NotALogError(f"{path} is not a directory")
 
@@ -171,16 +170,21 @@ class Entrance:
         control.stored_boot_identity = control.boot_identity()
 
     def _create_first_segment(self) -> int:
+        """Create it such that a shard with a segment has its names and that segment's header on disk.
+
+        The names are synced here, not where they were made: who made them may have been killed before it could.
+        """
+        for parent in self._directory.parents[:_DEPTH]:
+            sync_directory(parent)
         length = file_length_for(self._capacity_units)
         prepared = PreparedFile.make(
             self._directory, length, self._config.storage.file_mode, populate=self._populate
         )
-        segment = prepared.publish(new_header(1, 0, capacity_units=self._capacity_units))
+        segment = prepared.publish(new_header(1, 0, capacity_units=self._capacity_units), synced=True)
         if segment is None:
             raise ShardBusyError(
                 f"{self._stream}: the first segment appeared while this process held the shard alone"
             )
-        os.fdatasync(segment.fd)
         sync_directory(self._directory)
         segment.close()
         return 1

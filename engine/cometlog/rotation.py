@@ -63,12 +63,17 @@ class PreparedFile:
             raise
         return cls(directory, name, fd, mapping, backed)
 
-    def publish(self, header: SegmentHeader) -> Segment | None:
-        """Write the header and link the file to its final name; None if somebody else's is there already."""
+    def publish(self, header: SegmentHeader, *, synced: bool = False) -> Segment | None:
+        """Write the header and link the file to its final name; None if somebody else's is there already.
+
+        ``synced``: the header is on disk before the name can be, where recovery has no segment before to fall back to.
+        """
         final = self.path.with_name(SegmentName(header.number, header.base).file_name)
         backed_units = (self.backed_bytes - layout.SEGMENT_HEADER_BYTES) // layout.UNIT_BYTES
         self.mapping.write(0, header.encode())
         self.mapping.store_release(layout.SEGMENT_BACKED, backed_units)
+        if synced:
+            os.fdatasync(self.fd)
         try:
             os.link(self.path, final)
         except FileExistsError:
@@ -112,3 +117,14 @@ def sync_directory(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def sync_ancestors(directory: Path) -> None:
+    """Make the names that lead to a directory durable, up to the root of its file system, whoever made them."""
+    resolved = directory.resolve()
+    device = resolved.stat().st_dev
+    for ancestor in resolved.parents:
+        if ancestor.stat().st_dev != device:
+            return
+        with suppress(PermissionError):  # one that may be passed but not listed
+            sync_directory(ancestor)
