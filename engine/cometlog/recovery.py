@@ -154,28 +154,33 @@ class _Recovery:
     def _walk_distrustfully(self, segment: Segment, following: SegmentName | None) -> tuple[int, int, bool]:
         """Return (unit, entry index, whether the next segment goes on from there)."""
         unit, index = self._start(segment)
-        capacity = segment.header.capacity_units
-        readable = segment.readable_units()
-        walk = scan.Walk(segment.mapping, segment.header.uuid, unit, index)
-        stop = walk.advance(_ENTRIES_MAX << layout.TAIL_ENTRIES_SHIFT | capacity, readable, True)
-        at_end = walk.unit >= readable
-        word = 0 if at_end else segment.word(walk.unit)
-        ended = at_end or word == 0 or stop == scan.STOP_SEAL
-        follows = False
+        # A whole frame whose entries the next segment has too is an append that was cut off and sealed away (H): not an entry.
+        entries = _ENTRIES_MAX
         if following is not None:
-            if not ended and word >> layout.WORD_KIND_SHIFT & 7 == layout.KIND_DATA:
-                ended = segment.base + (word >> layout.WORD_INDEX_SHIFT) >= following.base
-            follows = ended and self._continues(segment, following, segment.base + walk.next_index)
+            entries = min(max(following.base - segment.base, 0), _ENTRIES_MAX)
+        walk = scan.Walk(segment.mapping, segment.header.uuid, unit, index)
+        tail = entries << layout.TAIL_ENTRIES_SHIFT | segment.header.capacity_units
+        walk.advance(tail, segment.readable_units(), True)
+        follows = following is not None and self._continues(segment, walk.unit, walk.next_index, following)
         return walk.unit, walk.next_index, follows
 
-    def _continues(self, segment: Segment, following: SegmentName, next_entry: int) -> bool:
+    def _continues(self, segment: Segment, unit: int, index: int, following: SegmentName) -> bool:
+        """Return whether nothing is missing between what was walked of a segment and the next one.
+
+        Either the numbers meet, or this segment's own tail came to disk and is where the walk ended: then what lies between was
+        burnt. Anything else is a hole, and what lies behind a hole is no prefix. What a sync covered always passes: it found the
+        tail sealed and every word before it final, and both are in the file it synced.
+        """
         try:
             candidate = self._open(following)
         except CorruptionError:
             return False
         header = candidate.header
         candidate.close()
-        return header.previous_uuid == segment.header.uuid and header.base >= next_entry
+        _entries, tail_units, sealed = tail_parts(segment.tail())
+        next_entry = segment.base + index
+        whole = header.base == next_entry or (sealed and tail_units == unit and header.base > next_entry)
+        return header.previous_uuid == segment.header.uuid and whole
 
     @staticmethod
     def _set_tail(segment: Segment, unit: int, index: int) -> None:
