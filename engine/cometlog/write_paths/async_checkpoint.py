@@ -8,7 +8,6 @@ import os
 
 from cometlog.durability import poisoned_error
 from cometlog.locks import APPEND_BYTE
-from cometlog.rotation import sync_directory
 from cometlog.write_paths.file_lock import FileLockPath
 
 
@@ -18,7 +17,7 @@ class AsyncPath(FileLockPath):
     name = "async"
 
     def _begin(self) -> None:
-        self._segment_with_durable_name = -1
+        self._segment_begun_durably = -1
         # What an earlier owner left unsynced lies below every durable position that this path will publish.
         self.shard.sync()
 
@@ -32,9 +31,9 @@ class AsyncPath(FileLockPath):
         segment = self.shard.segment
         try:
             os.fdatasync(segment.fd)
-            if segment.number != self._segment_with_durable_name:
-                sync_directory(self.shard.directory)
-                self._segment_with_durable_name = segment.number
+            if segment.number != self._segment_begun_durably:
+                self.shard.sync_way_to_segment()
+                self._segment_begun_durably = segment.number
         except OSError as error:
             self.shard.control.poison()
             raise poisoned_error(self.stream) from error
