@@ -49,6 +49,11 @@ class LoopDevice:
         )
         self.device = found.stdout.strip()
 
+    def facts(self) -> str:
+        """What made the file system, and what its image lies on."""
+        version = subprocess.run(["mkfs.ext4", "-V"], capture_output=True, text=True, check=True)
+        return f"{version.stderr.splitlines()[0]}, image below {self._directory.parent}"
+
     def format(self, features: str) -> None:
         """Make an empty file system with these features."""
         lazy = "lazy_itable_init=1,lazy_journal_init=1,nodiscard"

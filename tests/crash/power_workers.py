@@ -23,7 +23,7 @@ from typing import Any
 import cometlog
 import cometlog.control
 from promises import DURABLE_PATHS, Found, Identity, entry_bytes, found_in
-from support import KIB, STREAM, make_config
+from support import STREAM, make_config
 
 LENGTHS = (16, 60, 500, 3000)
 SINGLE_LENGTHS = (16, 100, 3000, 9000, 20_000)
@@ -91,6 +91,11 @@ def in_child(run: Callable[..., None], *arguments: Any) -> int:
 def exit_of(pid: int) -> int:
     """Wait for a child; its exit code, or minus the signal that ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def has_ended(pid: int) -> bool:
+    """Return whether a child has ended; it can be waited for still."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def orders() -> Any:
@@ -190,6 +195,7 @@ class CutRound:
         self._told: dict[int, bytes] = {}
         self._open: set[int] = set()
         self._heard_in_time: dict[int, int] = {}
+        self._ended_before: set[int] = set()
 
     def start(self, run: Callable[..., None], *arguments: Any) -> None:
         """Start a child that reports lines through a pipe."""
@@ -243,6 +249,7 @@ class CutRound:
             while self._take_in(0):
                 pass
             self._heard_in_time = {pipe: len(told) for pipe, told in self._told.items()}
+            self._ended_before = {pid for pid in self._children.values() if has_ended(pid)}
             cut_file_system(self._mount, cut["flags"])
             self._listen(time.monotonic() + AFTERMATH_S)
 
@@ -264,7 +271,9 @@ class CutRound:
             told, late = (
                 [json.loads(line) for line in part.splitlines()] for part in (told[:in_time], told[in_time:])
             )
-            answers.append({"told": told, "late": late, "code": code})
+            answers.append(
+                {"told": told, "late": late, "code": code, "ended_before": pid in self._ended_before}
+            )
         return answers
 
 

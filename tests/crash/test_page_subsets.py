@@ -251,10 +251,11 @@ def crash_again_during_recovery(power: Power, rng: random.Random, crash: Crash, 
         count(images_of_recoveries=1)
 
 
+@pytest.mark.timeout(3600)
 def test_every_image_keeps_what_was_promised(
     power: Power, tier: Tier, rng: random.Random, count: Count
 ) -> None:
-    left = tier.pick(ci=250, full=1200, record=5000)
+    left = tier.pick(ci=250, full=1500, record=5000)
     while left > 0:
         recording = power.record(draw_phases(rng))
         count(runs=1)
