@@ -92,11 +92,15 @@ def test_whole_frame_behind_a_seal_is_no_entry_after_a_reboot(root: Path, reboot
     assert not list((root / SHARD).glob("*.discarded"))
 
 
+@pytest.mark.parametrize("lost", ["frame", "half a frame", "tail"])
 @pytest.mark.parametrize("write_path", ["buffered", "mmap"])
 def test_page_lost_in_an_unsynced_segment_ends_the_log_there(
-    root: Path, reboot: Callable[[], None], write_path: str
+    root: Path, reboot: Callable[[], None], write_path: str, lost: str
 ) -> None:
-    """The segments behind it reached the disk whole, and are set aside: a prefix, not what happens to be there."""
+    """The segments behind it reached the disk whole, and are set aside: a prefix, not what happens to be there.
+
+    A tail that came to disk too early is no loss: the frames say where the segment ends.
+    """
     client = cometlog.open(root, CONFIG, write_path=write_path)
     for sequence in range(40):
         client.append(STREAM, [payload(0, sequence, 4000)])
@@ -106,25 +110,60 @@ def test_page_lost_in_an_unsynced_segment_ends_the_log_there(
     assert len(later) >= 2
     segment = Segment(first, writable=True)
     units = frame_bytes(4000) // layout.UNIT_BYTES
-    segment.mapping.write(byte_offset(7 * units), bytes(4096))
+    if lost != "tail":
+        unit = 7 * units + (units // 2 if lost == "half a frame" else 0)
+        segment.mapping.write(byte_offset(unit), bytes(1024))
     segment.mapping.store_release(layout.SEGMENT_TAIL, 7 << layout.TAIL_ENTRIES_SHIFT | 7 * units)
     segment.close()
     reboot()
+    left = 40 if lost == "tail" else 7
     with cometlog.open(root, CONFIG, write_path=write_path) as client:
-        assert client.append(STREAM, [payload(0, 7)]) == range(7, 8)
-    assert sequences(root) == list(range(8))
+        assert client.append(STREAM, [payload(0, left)]) == range(left, left + 1)
+    assert sequences(root) == list(range(left + 1))
     aside = sorted(path.name for path in (root / SHARD).glob("*.discarded"))
-    assert aside == [f"{path.name}.discarded" for path in later]
+    assert aside == [f"{path.name}.discarded" for path in later if lost != "tail"]
+
+
+def test_numbers_burnt_at_the_end_of_a_segment_are_no_hole(root: Path, reboot: Callable[[], None]) -> None:
+    """A writer died as the last in a segment; what was synced behind its PAD stays, also where the mark is lost."""
+    with cometlog.open(root, CONFIG) as client:
+        client.append(STREAM, [b"before"])
+    (path,) = segment_files(root)
+    segment = Segment(path, writable=True)
+    claim = 1 << layout.TAIL_ENTRIES_SHIFT | frame_bytes(6) // layout.UNIT_BYTES
+    segment.mapping.store_release(layout.SEGMENT_TAIL, segment.tail() + claim)
+    control = Control(root / SHARD / "control", writable=True)
+    control.write_clean_record(None)  # as the kill leaves it
+    control.close()
+    client = cometlog.open(root, CONFIG)
+    client.writer(STREAM)
+    segment.seal()
+    segment.close()
+    assert client.append(STREAM, [b"behind"]) == range(2, 3)
+    client.close()
+    (root / SHARD / "durable").unlink()
+    reboot()
+    with cometlog.open(root, CONFIG) as client:
+        assert client.append(STREAM, [b"after"]) == range(3, 4)
+    assert [(entry.number, entry.data) for entry in read_all(root)] == [
+        (0, b"before"),
+        (2, b"behind"),
+        (3, b"after"),
+    ]
 
 
 @pytest.mark.parametrize("write_path", PATHS)
 def test_bytes_that_a_sync_saw_are_enough(
     root: Path, reboot: Callable[[], None], monkeypatch: pytest.MonkeyPatch, write_path: str
 ) -> None:
-    """Every file goes back to what it held when its last sync began, or to zeros; the marks stay, which is the harder case."""
+    """Every file goes back to what it held when its last sync began, or to zeros; one whose name was not synced since is gone.
+
+    The marks stay, which is the harder case.
+    """
     on_disk: dict[int, bytes] = {}
+    names_on_disk: set[str] = set()
     promised = 0
-    real = os.fdatasync
+    real, real_fsync = os.fdatasync, os.fsync
 
     def fdatasync(fd: int) -> None:
         mark = read_mark(root / SHARD / "durable")
@@ -134,7 +173,13 @@ def test_bytes_that_a_sync_saw_are_enough(
         real(fd)
         on_disk[info.st_ino] = seen
 
+    def fsync(fd: int) -> None:
+        real_fsync(fd)
+        if os.readlink(f"/proc/self/fd/{fd}") == str(root / SHARD):
+            names_on_disk.update(os.listdir(fd))
+
     monkeypatch.setattr(os, "fdatasync", fdatasync)
+    monkeypatch.setattr(os, "fsync", fsync)
     client = cometlog.open(root, CONFIG, write_path=write_path)
     for sequence in range(60):
         client.append(STREAM, [payload(0, sequence, 3000)])
@@ -147,7 +192,10 @@ def test_bytes_that_a_sync_saw_are_enough(
     mark = (root / SHARD / "durable").read_bytes()
     client.close()
     for path, content in files.items():
-        path.write_bytes(bytes(64 * KIB) if content is None else content)
+        if path.name in names_on_disk:
+            path.write_bytes(bytes(64 * KIB) if content is None else content)
+        else:
+            path.unlink()
     (root / SHARD / "durable").write_bytes(mark)
     for index in (root / SHARD).glob("*.idx"):
         index.unlink()
@@ -198,6 +246,7 @@ def test_tail_of_a_segment_that_recovery_ended_is_sealed(root: Path, reboot: Cal
             client.append(STREAM, [payload(0, turn)])
         reboot()
     cometlog.open(root, CONFIG).close()
+    assert len(segment_files(root)) == 3
     for path in segment_files(root)[:-1]:
         segment = Segment(path, writable=False)
         entries, units, sealed = tail_parts(segment.tail())
