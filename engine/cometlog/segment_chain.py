@@ -68,7 +68,9 @@ class SegmentChain:
             try:
                 control = Control(self._directory / "control", writable=False)
             except (FileNotFoundError, CorruptionError):
-                return None  # never synced: a power loss leaves it missing, empty or zeros until a writer comes
+                return (
+                    None  # never synced: a power loss leaves it missing, empty or zeros until a writer comes
+                )
             if control.stored_boot_identity != control.boot_identity():
                 control.close()
                 return None

@@ -31,7 +31,10 @@ def read_statistics(directory: Path) -> ShardStatistics:
     """Return the statistics of the shard in ``directory``; zeros where nobody has written on this boot."""
     try:
         control = Control(directory / "control", writable=False)
-    except (FileNotFoundError, CorruptionError):  # the latter is what a power loss leaves of a file that is never synced
+    except (
+        FileNotFoundError,
+        CorruptionError,
+    ):  # the latter is what a power loss leaves of a file that is never synced
         return ShardStatistics(0, 0, 0, 0, 0, 0, 0, None, False)
     try:
         return ShardStatistics(
