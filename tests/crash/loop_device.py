@@ -54,28 +54,11 @@ class LoopDevice:
         version = subprocess.run(["mkfs.ext4", "-V"], capture_output=True, text=True, check=True)
         return f"{version.stderr.splitlines()[0]}, image below {self._directory.parent}"
 
-    def format(self, features: str) -> None:
-        """Make an empty file system with these features."""
-        lazy = "lazy_itable_init=1,lazy_journal_init=1,nodiscard"
-        options = [
-            "-q",
-            "-F",
-            "-b",
-            "4096",
-            "-N",
-            "1024",
-            "-m",
-            "0",
-            "-J",
-            "size=4",
-            "-E",
-            lazy,
-            "-O",
-            features,
-        ]
-        done = subprocess.run(
-            ["mkfs.ext4", *options, self.device], check=False, capture_output=True, text=True
-        )
+    def format(self) -> None:
+        """Make an empty file system."""
+        shape = ["-b", "4096", "-N", "1024", "-m", "0", "-J", "size=4", "-E", "lazy_itable_init=1,nodiscard"]
+        command = ["mkfs.ext4", "-q", "-F", *shape, self.device]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 
     def mount(self, options: str) -> None:
