@@ -31,6 +31,7 @@ from cometlog.files import (
     create_exclusive,
     make_directory,
     open_checked,
+    sync_ancestors,
     sync_directory,
 )
 from cometlog.kernel import layout
@@ -127,7 +128,10 @@ class Client(Dispatch):
                 left_over.unlink(missing_ok=True)
 
     def _write_marker(self, marker: Path, line: str) -> None:
-        """Put the marker in place, durable before anything that a sync promises to keep lies beside it."""
+        """Put the marker in place, durable before anything that a sync promises to keep lies beside it.
+
+        Where it is, the names that lead to the log are durable: who made those may have been killed before it could sync them.
+        """
         temporary = marker.with_name(f"{FORMAT_FILE}.tmp.{os.getpid()}.{os.urandom(4).hex()}")
         fd = create_exclusive(temporary, self.config.storage.file_mode)
         try:
@@ -137,6 +141,7 @@ class Client(Dispatch):
                 file.write(line.encode())
                 file.flush()
                 os.fsync(fd)
+            sync_ancestors(self.path)
             try:
                 temporary.rename(marker)
             except FileNotFoundError:
@@ -148,8 +153,6 @@ class Client(Dispatch):
             temporary.unlink(missing_ok=True)
             raise
         sync_directory(self.path, follow=True)
-        with suppress(PermissionError):  # a parent that may be passed but not listed
-            sync_directory(self.path.parent, follow=True)
 
     def _table_lock(self) -> threading.RLock:
         """Return the lock of the tables; a new one in a forked child, whose parent's threads may have held the old."""

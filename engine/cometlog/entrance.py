@@ -13,7 +13,7 @@ from cometlog import recovery
 from cometlog.config import Config
 from cometlog.control import Control
 from cometlog.durable_mark import read_mark
-from cometlog.errors import ShardBusyError, WritePathConflictError
+from cometlog.errors import CorruptionError, ShardBusyError, WritePathConflictError
 from cometlog.files import check_directory, make_directory, sync_directory
 from cometlog.kernel import layout
 from cometlog.locks import ATTACH_BYTE, LEAVE_BYTE, ShardLocks
@@ -23,6 +23,7 @@ from cometlog.segment import list_segments
 
 _ATTACH_LOOK_S = 0.002
 _CONFLICT_AFTER_S = 0.25
+_DEPTH = 3  # directories of a shard below the root: namespace, version, shard
 
 
 def make_directories(root: Path, directory: Path, mode: int) -> None:
@@ -81,7 +82,8 @@ class Entrance:
             return None
         try:
             control = Control(path, writable=True)
-        except FileNotFoundError:  # whoever held the shard alone died before it made the file
+        except (FileNotFoundError, CorruptionError):
+            # Whoever held the shard alone died before it made the file, or made a new one of what a power loss left.
             self._locks.unlock(ATTACH_BYTE)
             return None
         in_use = control.write_path
@@ -95,9 +97,7 @@ class Entrance:
         return None
 
     def _enter_alone(self, path: Path) -> Control:
-        if not path.exists():
-            Control.create(path, self._config.storage.file_mode)
-        control = Control(path, writable=True)
+        control = self._whole_control(path)
         try:
             self._prepare(control)
         except BaseException:
@@ -106,6 +106,19 @@ class Entrance:
         if not self._exclusive:
             self._locks.try_shared(ATTACH_BYTE)
         return control
+
+    def _whole_control(self, path: Path) -> Control:
+        """Open the control file, or a new one where it is missing or no such file: it is never synced, so a power loss may leave
+        its name with zeros or with nothing behind it, and recovery needs nothing of what it held.
+        """
+        try:
+            return Control(path, writable=True)
+        except FileNotFoundError:
+            pass
+        except CorruptionError:
+            path.unlink()
+        Control.create(path, self._config.storage.file_mode)
+        return Control(path, writable=True)
 
     def leave(self) -> bool:
         """Hold the shard alone if nobody else is attached (True), or else stop being attached.
@@ -125,7 +138,7 @@ class Entrance:
 
     @staticmethod
     def _path_in_use(path: Path) -> str | None:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, CorruptionError):
             return Control(path, writable=False).write_path
         return None
 
@@ -163,22 +176,24 @@ class Entrance:
         control.stored_boot_identity = control.boot_identity()
 
     def _create_first_segment(self) -> int:
-        # Before there is a segment: who finds one need not ask whether the names on the way to it are durable.
-        version, namespace, root = self._directory.parents[:3]
-        for place in (version, namespace):
-            sync_directory(place)
+        """Create it such that a shard with a segment has its names and that segment's header on disk.
+
+        The names are synced here, not where they were made: who made them may have been killed before it could.
+        """
+        version, namespace, root = self._directory.parents[:_DEPTH]
+        for parent in (version, namespace):
+            sync_directory(parent)
         sync_directory(root, follow=True)
         length = file_length_for(self._capacity_units)
         prepared = PreparedFile.make(
             self._directory, length, self._config.storage.file_mode,
             populate=self._populate, directory_fd=self._place.directory_fd,
         )  # fmt: skip
-        segment = prepared.publish(new_header(1, 0, capacity_units=self._capacity_units))
+        segment = prepared.publish(new_header(1, 0, capacity_units=self._capacity_units), synced=True)
         if segment is None:
             raise ShardBusyError(
                 f"{self._stream}: the first segment appeared while this process held the shard alone"
             )
-        os.fdatasync(segment.fd)
         os.fsync(self._place.directory_fd)
         segment.close()
         return 1

@@ -105,6 +105,17 @@ def sync_directory(path: Path, *, follow: bool = False) -> None:
         os.close(fd)
 
 
+def sync_ancestors(directory: Path) -> None:
+    """Make the names that lead to a directory durable, up to the root of its file system, whoever made them."""
+    resolved = directory.resolve()
+    device = resolved.stat().st_dev
+    for ancestor in resolved.parents:
+        if ancestor.stat().st_dev != device:
+            return
+        with suppress(PermissionError):  # one that may be passed but not listed
+            sync_directory(ancestor)
+
+
 def make_directory(path: Path, mode: int, *, parents: bool = False) -> bool:
     """Create a directory with exactly this mode; False where something of that name is there already.
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from cometlog.durable_mark import DurableMark
 from cometlog.errors import CorruptionError
-from cometlog.kernel import layout, scan
-from cometlog.segment import Segment, SegmentName, byte_offset
+from cometlog.kernel import scan
+from cometlog.segment import Segment, SegmentName, byte_offset, make_tail, tail_parts
 from cometlog.window import Window
 
 _ENTRIES_MAX = 0xFFFFFFFF
@@ -54,29 +54,35 @@ def start_of_walk(segment: Segment, mark: DurableMark | None, stream: str) -> tu
 def prove(segment: Segment, following: SegmentName | None, mark: DurableMark | None, stream: str) -> Proven:
     """Walk a segment from the mark, or from its start, as far as frames prove themselves."""
     unit, index = start_of_walk(segment, mark, stream)
-    readable = segment.readable_units()
-    every_tail = _ENTRIES_MAX << layout.TAIL_ENTRIES_SHIFT | segment.header.capacity_units
-    walk = scan.Walk(segment.mapping, segment.header.uuid, unit, index)
-    stop = Window(segment, stream).drive(walk, readable, lambda units: walk.advance(every_tail, units, True))
-    at_end = walk.unit >= readable
-    word = 0 if at_end else segment.word(walk.unit)
-    ended = at_end or word == 0 or stop == scan.STOP_SEAL
-    follows = False
+    # A whole frame whose entries the next segment has too is an append that was cut off and sealed away (H): not an entry.
+    entries = _ENTRIES_MAX
     if following is not None:
-        if not ended and word >> layout.WORD_KIND_SHIFT & 7 == layout.KIND_DATA:
-            ended = segment.base + (word >> layout.WORD_INDEX_SHIFT) >= following.base
-        follows = ended and _continues(segment, following, segment.base + walk.next_index)
+        entries = min(max(following.base - segment.base, 0), _ENTRIES_MAX)
+    readable = segment.readable_units()
+    every_tail = make_tail(segment.header.capacity_units, entries, False)
+    walk = scan.Walk(segment.mapping, segment.header.uuid, unit, index)
+    Window(segment, stream).drive(walk, readable, lambda units: walk.advance(every_tail, units, True))
+    follows = following is not None and _continues(segment, walk.unit, walk.next_index, following)
     return Proven(walk.unit, walk.next_index, follows)
 
 
-def _continues(segment: Segment, following: SegmentName, next_entry: int) -> bool:
+def _continues(segment: Segment, unit: int, index: int, following: SegmentName) -> bool:
+    """Return whether nothing is missing between what was walked of a segment and the next one.
+
+    Either the numbers meet, or this segment's own tail came to disk and is where the walk ended: then what lies between was
+    burnt. Anything else is a hole, and what lies behind a hole is no prefix. What a sync covered always passes: it found the tail
+    sealed and every word before it final, and both are in the file it synced.
+    """
     try:
         candidate = Segment(segment.path.with_name(following.file_name), writable=False)
     except CorruptionError:
         return False
     header = candidate.header
     candidate.close()
-    return header.previous_uuid == segment.header.uuid and header.base >= next_entry
+    _entries, tail_units, sealed = tail_parts(segment.tail())
+    next_entry = segment.base + index
+    whole = header.base == next_entry or (sealed and tail_units == unit and header.base > next_entry)
+    return header.previous_uuid == segment.header.uuid and whole
 
 
 def visible_segments(

@@ -186,7 +186,7 @@ class _Recovery:
             capacity_units=self._capacity_units, previous_uuid=segment.header.uuid, epoch=segment.header.epoch + 1,
         )  # fmt: skip
         length = file_length_for(self._capacity_units)
-        published = self._make_file(length).publish(header)
+        published = self._make_file(length).publish(header, synced=True)
         if published is None:
             raise CorruptionError(
                 "a segment that recovery was about to create exists",
@@ -194,7 +194,6 @@ class _Recovery:
                 offset=0,
                 stream=self._stream,
             )
-        os.fdatasync(published.fd)
         sync_directory(self._directory)
         published.close()
         sequence = self._mark.sequence + 1 if self._mark is not None else 1

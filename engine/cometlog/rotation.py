@@ -72,10 +72,11 @@ class PreparedFile:
             raise
         return cls(directory, name, fd, mapping, backed, directory_fd)
 
-    def publish(self, header: SegmentHeader) -> Segment | None:
+    def publish(self, header: SegmentHeader, *, synced: bool = False) -> Segment | None:
         """Write the header and link the file to its final name; None if somebody else's is there already.
 
-        Raises OSError, with nothing left behind, where it cannot be linked.
+        ``synced``: the header is on disk before the name can be, where recovery has no segment before to fall back to. Raises
+        OSError, with nothing left behind, where it cannot be synced or linked.
         """
         final = self.path.with_name(SegmentName(header.number, header.base).file_name)
         backed_units = (self.backed_bytes - layout.SEGMENT_HEADER_BYTES) // layout.UNIT_BYTES
@@ -84,6 +85,8 @@ class PreparedFile:
         self.mapping.store_release(layout.SEGMENT_BACKED, backed_units)
         place = self._directory_fd
         try:
+            if synced:
+                os.fdatasync(self.fd)
             os.link(self.path.name, final.name, src_dir_fd=place, dst_dir_fd=place)
         except FileExistsError:
             self.discard()

@@ -20,6 +20,7 @@ from cometlog.background import helper_of_this_process
 from cometlog.config import Config, RetentionConfig
 from cometlog.control import CleanRecord
 from cometlog.durability import Position, Syncer, poisoned_error
+from cometlog.durable_mark import read_mark
 from cometlog.entrance import Entrance, make_directories
 from cometlog.errors import ClosedError
 from cometlog.file_system import check_file_system
@@ -282,6 +283,18 @@ class Shard:
             segment = self.follow_active(rotate=False)
             entries, units, _ = tail_parts(segment.tail())
             return Position(segment.number, units, segment.base + entries)
+
+    def sync_way_to_segment(self) -> None:
+        """Make durable what leads to the bound segment: the sealed ones before it, from the mark's on, and its name.
+
+        The caller syncs after each append and holds the append lock. The last tail and the seal of a segment are stored after its last
+        sync, and nothing in a later segment may be durable, nor the mark pass, before they are.
+        """
+        mark = read_mark(self.directory / "durable")
+        for name in list_segments(self.directory):
+            if name.number < self.segment.number and (mark is None or name.number >= mark.number):
+                os.fdatasync(self._kept_segment(name).fd)
+        os.fsync(self.directory_fd)
 
     def sync(self) -> None:
         """Make every entry appended so far durable; raises NotALogError where they lie no longer where the log's path leads."""

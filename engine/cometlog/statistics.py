@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cometlog.control import Control, SlotView
-from cometlog.errors import NotALogError
+from cometlog.errors import CorruptionError, NotALogError
 from cometlog.kernel import layout
 from cometlog.locks import LockProbe
 
@@ -69,7 +69,7 @@ def read_statistics(directory: Path) -> ShardStatistics:
     """Return the statistics of the shard in ``directory``; zeros where nobody has written."""
     try:
         control = Control(directory / "control", writable=False)
-    except FileNotFoundError:
+    except (FileNotFoundError, CorruptionError):  # what a power loss leaves of a file that is never synced
         return ShardStatistics()
     load = control.mapping.load_acquire
     try:

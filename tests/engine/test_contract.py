@@ -280,8 +280,8 @@ def test_name_of_a_new_segment_is_durable_before_an_append_into_it_returns(
             assert {path.name for path in segment_files(root)} <= set().union(*synced)
 
 
-def test_marker_of_the_log_is_durable_before_open_returns(
-    root: Path, monkeypatch: pytest.MonkeyPatch
+def test_marker_of_the_log_and_the_names_that_lead_to_it_are_durable_before_open_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[str] = []
     real = os.fsync
@@ -291,6 +291,7 @@ def test_marker_of_the_log_is_durable_before_open_returns(
         synced.append(os.readlink(f"/proc/self/fd/{fd}"))
 
     monkeypatch.setattr(os, "fsync", fsync)
+    root = tmp_path / "made" / "with" / "log"
     cometlog.open(root).close()
-    assert [path.startswith(str(root / "FORMAT")) for path in synced] == [True, False, False]
-    assert synced[1:] == [str(root), str(root.parent)]
+    assert [Path(path).name.partition(".")[0] for path in (synced[0], synced[-1])] == ["FORMAT", "log"]
+    assert synced[1:4] == [str(root.parents[depth]) for depth in range(3)]

@@ -17,7 +17,7 @@ class AsyncPath(FileLockPath):
     name = "async"
 
     def _begin(self) -> None:
-        self._segment_with_durable_name = -1
+        self._segment_begun_durably = -1
         # What an earlier owner left unsynced lies below every durable position that this path will publish.
         self.shard.sync()
 
@@ -36,9 +36,9 @@ class AsyncPath(FileLockPath):
         segment = self.shard.segment
         try:
             os.fdatasync(segment.fd)
-            if segment.number != self._segment_with_durable_name:
-                os.fsync(self.shard.directory_fd)
-                self._segment_with_durable_name = segment.number
+            if segment.number != self._segment_begun_durably:
+                self.shard.sync_way_to_segment()
+                self._segment_begun_durably = segment.number
         except OSError as error:
             self.shard.control.poison()
             raise poisoned_error(self.stream) from error
