@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cometlog import recovery
 from cometlog.config import Config
-from cometlog.control import Control
+from cometlog.control import Control, segment_of_this_boot
 from cometlog.durable_mark import read_mark
 from cometlog.errors import NotALogError, ShardBusyError, WritePathConflictError
 from cometlog.kernel import layout
@@ -94,7 +94,8 @@ class Entrance:
 
     def _enter_alone(self, path: Path) -> Control:
         if not path.exists():
-            Control.create(path, self._config.storage.file_mode)
+            active = segment_of_this_boot(self._directory)
+            Control.create(path, self._config.storage.file_mode, active)
         control = Control(path, writable=True)
         try:
             self._prepare(control)

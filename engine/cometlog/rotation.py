@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from cometlog.control import boot_identity_of
 from cometlog.kernel import layout
 from cometlog.kernel.mapping import Mapping
 from cometlog.segment import Segment, SegmentHeader, SegmentName, byte_offset
@@ -33,11 +34,14 @@ def batch_bytes_max_for(segment_size_bytes: int) -> int:
 class PreparedFile:
     """A segment file under a temporary name: allocated, mapped, populated, not yet published."""
 
-    def __init__(self, directory: Path, name: str, fd: int, mapping: Mapping, backed_bytes: int) -> None:
+    def __init__(
+        self, directory: Path, name: str, fd: int, mapping: Mapping, backed_bytes: int, device_and_inode: tuple[int, int]
+    ) -> None:  # fmt: skip
         self.path = directory / name
         self.fd = fd
         self.mapping = mapping
         self.backed_bytes = backed_bytes
+        self.device_and_inode = device_and_inode
 
     @classmethod
     def make(cls, directory: Path, length: int, file_mode: int, *, populate: bool) -> "PreparedFile":
@@ -57,11 +61,12 @@ class PreparedFile:
             mapping = Mapping(fd, length, True)
             if populate:
                 mapping.populate_write(0, backed)
+            info = os.fstat(fd)
         except BaseException:
             os.close(fd)
             (directory / name).unlink()
             raise
-        return cls(directory, name, fd, mapping, backed)
+        return cls(directory, name, fd, mapping, backed, (info.st_dev, info.st_ino))
 
     def publish(self, header: SegmentHeader) -> Segment | None:
         """Write the header and link the file to its final name; None if somebody else's is there already."""
@@ -69,6 +74,7 @@ class PreparedFile:
         backed_units = (self.backed_bytes - layout.SEGMENT_HEADER_BYTES) // layout.UNIT_BYTES
         self.mapping.write(0, header.encode())
         self.mapping.store_release(layout.SEGMENT_BACKED, backed_units)
+        self.mapping.write(layout.SEGMENT_BOOT_IDENTITY, boot_identity_of(*self.device_and_inode))
         try:
             os.link(self.path, final)
         except FileExistsError:

@@ -244,7 +244,7 @@ class Shard:
                 taken = self.watch.take_next(length)
                 if taken is None:
                     raise
-        return PreparedFile(self.directory, taken[3], taken[0], taken[1], taken[2])
+        return PreparedFile(self.directory, taken[3], taken[0], taken[1], taken[2], taken[4])
 
     def _somebody_rotates(self, sealed: Segment) -> bool:
         """Return whether the shard is past a segment; the keeper, who has the next file ready, gets a moment to do it."""

@@ -1,0 +1,145 @@
+"""The oracle of the kill suites: a process of its own that hears every acknowledgement through a pipe and compares the log with them.
+
+It never writes an entry. What it holds a log to: everything acknowledged is there, under its number, intact; nothing is there twice;
+nothing that nobody sent; a batch is whole or absent; numbers rise; the count is what is read.
+"""
+
+import hashlib
+import json
+import os
+import select
+import sys
+from pathlib import Path
+from typing import Any
+
+import cometlog
+from kill_batches import EntryId, id_of
+from support import KIB, SHARD, STREAM, make_config
+
+
+class Acknowledged:
+    """What writers said, read from a named pipe that this process keeps open at both ends."""
+
+    def __init__(self, pipe: str) -> None:
+        self.fd = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+        self.numbers: dict[int, tuple[int, int, int]] = {}
+        self.next_batch: dict[int, int] = {}
+        self._rest = b""
+
+    def drain(self) -> None:
+        """Take in every line that is in the pipe."""
+        while select.select([self.fd], [], [], 0)[0]:
+            lines = (self._rest + os.read(self.fd, 1 << 16)).split(b"\n")
+            self._rest = lines.pop()
+            for line in lines:
+                self._note([int(word) for word in line.split()])
+
+    def _note(self, words: list[int]) -> None:
+        owner, batch, *numbers = words
+        assert batch == self.next_batch.get(owner, 0), f"writer {owner} skipped a batch"
+        self.next_batch[owner] = batch + 1
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), "numbers of a batch have a gap"
+        for position, number in enumerate(numbers):
+            assert number not in self.numbers, f"number {number} was acknowledged twice"
+            self.numbers[number] = (owner, batch, position)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+class Reading:
+    """Holds entries, in the order in which they are read, to what they may be."""
+
+    def __init__(self) -> None:
+        self.found: dict[int, EntryId] = {}
+        self.last_batch: dict[int, int] = {}
+        self._digest = hashlib.sha256()
+        self._open: tuple[int, EntryId] | None = None
+
+    def take(self, number: int, data: bytes, digest_until: int | None) -> None:
+        entry = id_of(data)
+        if self.found:
+            assert number > next(reversed(self.found)), f"number {number} does not rise"
+        if self._open is not None:
+            before, previous = self._open
+            expected = (before + 1, previous.owner, previous.batch, previous.position + 1)
+            assert (number, *entry[:3]) == expected, f"batch {previous} was torn at number {before}"
+        else:
+            assert entry.position == 0, f"batch of {entry} lacks its beginning"
+            assert entry.batch > self.last_batch.get(entry.owner, -1), f"{entry} is there twice or too late"
+            self.last_batch[entry.owner] = entry.batch
+        self._open = (number, entry) if entry.position < entry.size - 1 else None
+        self.found[number] = entry
+        if digest_until is not None and len(self.found) <= digest_until:
+            self._digest.update(number.to_bytes(8, "big") + data)
+
+    def finish(self, acknowledged: Acknowledged, certain: dict[int, tuple[int, int, int]]) -> str:
+        """Compare with what was acknowledged before the reading began; return the digest of the beginning."""
+        assert self._open is None, f"batch {self._open} lacks its end"
+        for number, (owner, batch, position) in certain.items():
+            entry = self.found.get(number)
+            assert entry is not None, f"number {number} (writer {owner}, batch {batch}) was acknowledged and is lost"
+            assert entry[:3] == (owner, batch, position), f"number {number} holds {entry}"
+        for owner, batch in self.last_batch.items():
+            heard = acknowledged.next_batch.get(owner, 0)
+            assert batch <= heard, f"writer {owner} cannot have sent batch {batch} yet: {heard} were acknowledged"
+        return self._digest.hexdigest()
+
+
+def check(
+    root: str, acknowledged: Acknowledged, *, write_path: str, attach: bool, quiet: bool, digest_until: int | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Read the whole log. ``attach``: as a writer, so that whatever died is recovered first. ``quiet``: nobody appends meanwhile."""
+    acknowledged.drain()
+    certain = dict(acknowledged.numbers)
+    reading = Reading()
+    with cometlog.open(root, make_config(64 * KIB), write_path=write_path) as client:
+        if attach:
+            client.writer(STREAM)
+        for entry in client.scan(STREAM):
+            reading.take(entry.number, entry.data, digest_until)
+        if quiet:
+            assert client.entry_count(STREAM) == len(reading.found), "the count is not what is read"
+    acknowledged.drain()
+    digest = reading.finish(acknowledged, certain)
+    assert not quiet or not list((Path(root) / SHARD).glob("*.discarded")), "a segment was set aside"
+    return {"read": len(reading.found), "acknowledged": len(certain), "digest": digest}
+
+
+def oracle() -> None:
+    """Obey the test: lines of JSON in, one answer each; listens to the writers all the while."""
+    acknowledged: Acknowledged | None = None
+    root = ""
+    pending = b""
+    while True:
+        ready = select.select([0] if acknowledged is None else [0, acknowledged.fd], [], [])[0]
+        if acknowledged is not None and acknowledged.fd in ready:
+            acknowledged.drain()
+        if 0 not in ready:
+            continue
+        piece = os.read(0, 1 << 16)
+        if not piece:
+            return
+        *orders, pending = (pending + piece).split(b"\n")
+        for order in map(json.loads, orders):
+            what = order.pop("do")
+            answer: Any = None
+            if what == "listen":
+                if acknowledged is not None:
+                    acknowledged.close()
+                acknowledged, root = Acknowledged(order["pipe"]), order["root"]
+            elif what == "progress":
+                assert acknowledged is not None
+                acknowledged.drain()
+                answer = acknowledged.next_batch
+            else:
+                assert acknowledged is not None
+                try:
+                    answer = check(root, acknowledged, **order)
+                except (AssertionError, cometlog.CometlogError, OSError) as error:
+                    answer = {"wrong": f"{type(error).__name__}: {error}"}
+            os.write(1, json.dumps(answer).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    sys.exit(oracle())

@@ -1,0 +1,94 @@
+"""Processes that come by fork, spawn or forkserver beside a parent that appends in two threads, and interpreters that end meanwhile."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from kill_scene import Scene
+from recording import Count
+from support import PATHS, SHARED_PATHS, Worker, wait_until
+from tiers import Tier
+
+CHILDREN = 4
+WAYS = ("os.fork", "libc.fork", "clone", "spawn", "forkserver")
+
+
+def pid_of_child(scene: Scene, owner: int) -> int:
+    """Pid of a child that the parent started: it writes it down before it appends."""
+    file = scene.pipe.with_name(f"{scene.pipe.name}.{owner}")
+    return int(wait_until(lambda: file.exists() and file.read_text(), f"child {owner} to start"))
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process that is not this one's child has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("write_path", SHARED_PATHS)
+def test_children_go_on_when_their_parent_is_killed(
+    tmp_path: Path, rng: random.Random, count: Count, start_worker: type[Worker], write_path: str, way: str
+) -> None:
+    """The parent appends in two threads while it starts four children; then it dies, then the children one after the other."""
+    scene = Scene(tmp_path)
+    parent = scene.start("prefork", write_path, owners=2 + CHILDREN, way=way, children=CHILDREN)
+    owners = range(parent.owner + 2, parent.owner + 2 + CHILDREN)
+    pids = {owner: pid_of_child(scene, owner) for owner in owners}
+    try:
+        for owner in (parent.owner, parent.owner + 1, *owners):
+            scene.wait_for_appends(owner, 1)
+        time.sleep(rng.uniform(0, 0.02))  # where the kill falls is the test's only use of time
+        parent.kill()
+        for owner in owners:
+            scene.wait_for_appends(owner, 10)
+        scene.check(write_path, attach=False, quiet=False)
+        for owner in rng.sample(list(owners), CHILDREN):
+            os.kill(pids.pop(owner), signal.SIGKILL)
+            for survivor in pids:
+                scene.wait_for_appends(survivor, 5)
+    finally:
+        for pid in pids.values():
+            os.kill(pid, signal.SIGKILL)
+    found = scene.check(write_path)
+    assert found["read"] >= found["acknowledged"] > CHILDREN * 10
+    count(kills=1 + CHILDREN, acknowledged_entries=found["acknowledged"], entries_read=found["read"])
+
+
+@pytest.mark.parametrize("write_path", PATHS)
+def test_interpreter_that_ends_while_a_daemon_thread_appends(
+    tmp_path: Path, tier: Tier, rng: random.Random, count: Count, start_worker: type[Worker], write_path: str
+) -> None:
+    """Exit code 0, in time, nothing lost; the next finds a shard that nobody closed."""
+    scene = Scene(tmp_path)
+    for _ in range(tier.pick(ci=20, full=50, record=200)):
+        child = scene.start(
+            "append_in_daemon_thread", write_path, finalize=True, seconds=rng.uniform(0.002, 0.02)
+        )
+        assert child.end() == 0
+        count(rounds=1)
+    found = scene.check(write_path)
+    count(acknowledged_entries=found["acknowledged"], entries_read=found["read"])
+    assert found["acknowledged"] > 0
+
+
+@pytest.mark.parametrize("write_path", PATHS)
+def test_close_while_threads_append(
+    tmp_path: Path, tier: Tier, rng: random.Random, count: Count, start_worker: type[Worker], write_path: str
+) -> None:
+    scene = Scene(tmp_path)
+    for _ in range(tier.pick(ci=10, full=30, record=200)):
+        child = scene.start(
+            "close_beside_appends", write_path, owners=3, threads=3, seconds=rng.uniform(0.001, 0.01)
+        )
+        assert child.end() == 0
+        count(rounds=1)
+    found = scene.check(write_path)
+    count(acknowledged_entries=found["acknowledged"], entries_read=found["read"])
+    assert found["read"] == found["acknowledged"] > 0, "an append that raised ClosedError is in the log"
