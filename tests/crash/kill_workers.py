@@ -133,21 +133,29 @@ def run_traced(root: str, write_path: str, owner: int, pipe: str, scenario: str,
     lines.write()
 
 
-def fork_by(way: str) -> int:
-    """Fork as Python does, as C code does without Python's handlers, or by the bare system call, which runs no handler at all."""
+def fork_by(way: str, gate: Any) -> int:
+    """Fork as Python does, as C code does without Python's handlers, or by the bare system call, which runs no handler at all.
+
+    Without Python's handlers the interpreter itself survives only where no other thread asks for the GIL at that instant, so the second
+    thread then waits at the gate; the engine's helper thread goes on.
+    """
     if way == "os.fork":
         return os.fork()
     libc = ctypes.PyDLL(None)  # keeps the GIL: the child has no other thread that could give it back
-    if way == "libc.fork":
-        return int(libc.fork())
-    return int(libc.syscall(_CLONE[platform.machine()], signal.SIGCHLD, 0, 0, 0, 0))
+    with gate:
+        time.sleep(0.005)
+        if way == "libc.fork":
+            return int(libc.fork())
+        return int(libc.syscall(_CLONE[platform.machine()], signal.SIGCHLD, 0, 0, 0, 0))
 
 
-def append_for_ever(client: cometlog.Client, owner: int, told: int) -> None:
+def append_for_ever(client: cometlog.Client, owner: int, told: int, gate: Any = None) -> None:
     teller = Teller(client, owner, told)
+    gate = gate or threading.Lock()
     while True:
-        for _ in range(16):
-            teller.append()
+        for _ in range(4):
+            with gate:
+                teller.append()
         time.sleep(0.001)
 
 
@@ -162,15 +170,16 @@ def prefork(root: str, write_path: str, owner: int, pipe: str, way: str, childre
     client = open_log(root, write_path)
     told = os.open(pipe, os.O_WRONLY)
     mine = Teller(client, owner, told)
+    gate = threading.Lock()
     for _ in range(20):
         mine.append()
-    threading.Thread(target=append_for_ever, args=(client, owner + 1, told), daemon=True).start()
+    threading.Thread(target=append_for_ever, args=(client, owner + 1, told, gate), daemon=True).start()
     time.sleep(0.01)
     for child in range(owner + 2, owner + 2 + children):
         if way in ("spawn", "forkserver"):
             context = multiprocessing.get_context(way)
             context.Process(target=append_in_new_process, args=(root, write_path, child, pipe)).start()
-        elif fork_by(way) == 0:
+        elif fork_by(way, gate) == 0:
             try:
                 Path(f"{pipe}.{child}").write_text(str(os.getpid()))
                 append_for_ever(client, child, told)
