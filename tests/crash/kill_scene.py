@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,14 @@ def steps_package() -> Path:
     if not found:
         pytest.skip(f"{STEPS_PACKAGE} names no build with numbered steps: run nox -s crash, which makes one")
     return Path(found)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended, waited for or not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 class Child:
@@ -94,6 +101,10 @@ class Scene:
         """How many appends of a writer were acknowledged up to now."""
         return int(self._ask(do="progress").get(str(owner), 0))
 
+    def wait_for_first_append(self, writer: Child) -> None:
+        """Return once a writer was acknowledged an append, or has ended."""
+        wait_until(lambda: self.appends_of(writer.owner) or is_gone(writer.pid), "a writer to begin", 30)
+
     def wait_for_appends(self, owner: int, more: int) -> None:
         """Return once a writer was acknowledged ``more`` appends from now on."""
         goal = self.appends_of(owner) + more
@@ -110,6 +121,3 @@ class Scene:
         for pattern in DERIVED:
             for path in (self.root / SHARD).glob(pattern):
                 path.unlink()
-
-
-MakeScene = Callable[..., Scene]

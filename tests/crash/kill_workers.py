@@ -99,13 +99,19 @@ def append_until_stopped(
 
 
 def append_some(
-    root: str, write_path: str, owner: int, pipe: str, appends: int, segment_size_bytes: int = 64 * KIB
-) -> None:
-    """Append so many batches and close, unless a step of the kernel kills this process before."""
+    root: str, write_path: str, owner: int, pipe: str, appends: int, segment_size_bytes: int = 64 * KIB, wait: bool = False
+) -> None:  # fmt: skip
+    """Append so many batches and close, unless a step of the kernel kills this process before.
+
+    ``wait``: for SIGUSR1 after the first, so that another attaches second.
+    """
+    go_on = stop_at_signal()
     with open_log(root, write_path, segment_size_bytes) as client:
         teller = Teller(client, owner, os.open(pipe, os.O_WRONLY))
         for _ in range(appends):
             teller.append()
+            if wait:
+                go_on.wait()
 
 
 def run_traced(root: str, write_path: str, owner: int, pipe: str, scenario: str, trace: dict[str, Any]) -> None:

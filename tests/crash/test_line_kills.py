@@ -48,7 +48,7 @@ def kill_once(
     survivor: Child | None = None
     if place == BESIDE:
         survivor = scene.start("append_until_stopped", write_path, appends_in_a_row=2)
-        scene.wait_for_appends(survivor.owner, 1)
+        scene.wait_for_first_append(survivor)
     else:
         leave_a_mess(scene, write_path)
     died = killed_at(scene, write_path, "everything", line, occurrence)

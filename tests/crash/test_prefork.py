@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kill_scene import Scene
+from kill_scene import Scene, is_gone
 from recording import Count
 from support import PATHS, SHARED_PATHS, Worker, wait_until
 from tiers import Tier
@@ -21,14 +21,6 @@ def pid_of_child(scene: Scene, owner: int) -> int:
     """Pid of a child that the parent started: it writes it down before it appends."""
     file = scene.pipe.with_name(f"{scene.pipe.name}.{owner}")
     return int(wait_until(lambda: file.exists() and file.read_text(), f"child {owner} to start"))
-
-
-def is_gone(pid: int) -> bool:
-    """Whether a process that is not this one's child has ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -50,12 +42,15 @@ def test_children_go_on_when_their_parent_is_killed(
             scene.wait_for_appends(owner, 10)
         scene.check(write_path, attach=False, quiet=False)
         for owner in rng.sample(list(owners), CHILDREN):
-            os.kill(pids.pop(owner), signal.SIGKILL)
+            gone = pids.pop(owner)
+            os.kill(gone, signal.SIGKILL)
             for survivor in pids:
                 scene.wait_for_appends(survivor, 5)
+            wait_until(lambda: is_gone(gone), "a killed child to end")  # noqa: B023
     finally:
         for pid in pids.values():
             os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: all(map(is_gone, pids.values())), "the last child to end")
     found = scene.check(write_path)
     assert found["read"] >= found["acknowledged"] > CHILDREN * 10
     count(kills=1 + CHILDREN, acknowledged_entries=found["acknowledged"], entries_read=found["read"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kill_scene import Scene, steps_package
+from kill_scene import Child, Scene, steps_package
 from recording import Count
 from support import KIB, MIB, PATHS, Worker
 from tiers import Tier
@@ -22,13 +22,14 @@ BESIDE = 6
 """Appends of the survivor after the kill, before anybody recovers anything."""
 
 
-def kill_at_step(scene: Scene, write_path: str, step: int, nth: int, appends: int, segment_bytes: int) -> None:
-    """Append in a process that kills itself when it reaches a step for the ``nth`` time; fails if it never does."""
-    victim = scene.start(
-        "append_some", write_path, appends=appends, segment_size_bytes=segment_bytes,
+def start_victim(
+    scene: Scene, write_path: str, step: int, nth: int, appends: int, segment_bytes: int = 64 * KIB, wait: bool = False
+) -> Child:  # fmt: skip
+    """Start a process that appends and kills itself when it reaches a step for the ``nth`` time."""
+    return scene.start(
+        "append_some", write_path, appends=appends, segment_size_bytes=segment_bytes, wait=wait,
         environment={"COMETLOG_STEP": f"{step}:{nth}:{int(signal.SIGKILL)}"},
     )  # fmt: skip
-    assert victim.end() == -signal.SIGKILL, f"step {step} was not reached {nth} times"
 
 
 def places(rng: random.Random, write_path: str, more: int) -> list[tuple[int, int, int, int]]:
@@ -50,13 +51,20 @@ def test_killed_at_every_step(
     """A survivor appends before, while and after the victim does, but on the path that allows none."""
     scene = Scene(tmp_path, steps_package())
     for step, nth, appends, segment_bytes in places(rng, write_path, tier.pick(ci=1, full=6, record=40)):
-        survivor = None
+        survivor = victim = None
+        if step in GROWTH_STEPS:  # the first to attach grows the file for all
+            victim = start_victim(scene, write_path, step, nth, appends, segment_bytes, wait=True)
+            scene.wait_for_first_append(victim)
         if write_path != "buffered":
             survivor = scene.start(
                 "append_until_stopped", write_path, segment_size_bytes=segment_bytes, appends_in_a_row=1
             )
-            scene.wait_for_appends(survivor.owner, 1)
-        kill_at_step(scene, write_path, step, nth, appends, segment_bytes)
+            scene.wait_for_first_append(survivor)
+        if victim is None:
+            victim = start_victim(scene, write_path, step, nth, appends, segment_bytes)
+        else:
+            victim.signal(signal.SIGUSR1)
+        assert victim.end() == -signal.SIGKILL, f"step {step} was not reached {nth} times"
         if survivor is not None:
             scene.wait_for_appends(survivor.owner, BESIDE)
             scene.check(write_path, attach=False, quiet=False)
@@ -74,7 +82,8 @@ def test_second_path_opens_what_the_first_left_in_the_middle_of_an_append(
     scene = Scene(tmp_path, steps_package())
     for _ in range(tier.pick(ci=1, full=3, record=20)):
         for step in MIDDLE_STEPS[first]:
-            kill_at_step(scene, first, step, rng.choice([1, 2, rng.randrange(3, 100)]), 300, 64 * KIB)
+            victim = start_victim(scene, first, step, rng.choice([1, 2, rng.randrange(3, 100)]), 300)
+            assert victim.end() == -signal.SIGKILL
             follower = scene.start("append_some", second, appends=20)
             assert follower.end() == 0
             found = scene.check(first)
