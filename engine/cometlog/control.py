@@ -37,8 +37,8 @@ def boot_identity_of(device: int, inode: int) -> bytes:
 def segment_of_this_boot(directory: Path) -> int:
     """Return the number of the last segment if it was published on this boot, under its present inode; 0 if not.
 
-    Then the page cache of the shard is whole, whatever became of its control file: a segment is published by a client that attached on
-    this boot, after recovery, or by a recovery whose last step that is. After a power loss the record names an earlier boot or was lost.
+    Then the page cache of the shard is whole, whatever became of its control file: a segment is published by a client that attached
+    on this boot, after recovery, or by a recovery whose last step that is. After a power loss it names an earlier boot, or is lost.
     """
     for name in list_segments(directory)[-1:]:
         with contextlib.suppress(CometlogError, OSError):
@@ -118,8 +118,8 @@ class Control:
     def create(path: Path, file_mode: int, active: int = 0) -> None:
         """Put a control file in place, complete from its first instant; harmless if another process did.
 
-        It is zeroed, or, where ``segment_of_this_boot`` gave ``active``, replaces one that was lost on this boot: then it holds what the
-        lost one did, a shard that nobody has recovered yet, so that a recovery that is killed is repeated in the same form.
+        It is zeroed, or, where ``segment_of_this_boot`` gave ``active``, replaces one that was lost on this boot: then it describes
+        a shard that nobody has recovered yet on the boot that wrote it, so that a recovery that is killed is repeated in that form.
         """
         head = layout.CONTROL_MAGIC_BYTES + struct.pack("<II", layout.FORMAT_VERSION, layout.SLOT_COUNT)
         temporary = path.with_name(f"control.tmp.{os.getpid()}.{os.urandom(4).hex()}")

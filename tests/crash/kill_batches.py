@@ -1,7 +1,7 @@
 """Batches that say what they are, and the lines in which writers of the kill suites tell the oracle what was acknowledged.
 
-Every byte of a batch follows from its writer and its index, so whoever reads an entry knows what it must be. A writer appends its batches
-in order and sends one line after each append that returned; what it sent and was not acknowledged is at most its next batch.
+Every byte of a batch follows from its writer and its index, so whoever reads an entry knows what it must be. A writer appends its
+batches in order and sends one line after each append that returned; what it sent and was not acknowledged is at most its next batch.
 """
 
 import struct

@@ -78,11 +78,15 @@ class Reading:
         assert self._open is None, f"batch {self._open} lacks its end"
         for number, (owner, batch, position) in certain.items():
             entry = self.found.get(number)
-            assert entry is not None, f"number {number} (writer {owner}, batch {batch}) was acknowledged and is lost"
+            assert entry is not None, (
+                f"number {number} (writer {owner}, batch {batch}) was acknowledged and is lost"
+            )
             assert entry[:3] == (owner, batch, position), f"number {number} holds {entry}"
         for owner, batch in self.last_batch.items():
             heard = acknowledged.next_batch.get(owner, 0)
-            assert batch <= heard, f"writer {owner} cannot have sent batch {batch} yet: {heard} were acknowledged"
+            assert batch <= heard, (
+                f"writer {owner} cannot have sent batch {batch} yet: {heard} were acknowledged"
+            )
         return self._digest.hexdigest()
 
 

@@ -93,7 +93,12 @@ class Scene:
         owner, self._owner = self._owner, self._owner + owners
         common = {"root": str(self.root), "pipe": str(self.pipe), "write_path": write_path, "owner": owner}
         self._nursery.tell(
-            {"start": name, "arguments": common | arguments, "environment": environment or {}, "finalize": finalize}
+            {
+                "start": name,
+                "arguments": common | arguments,
+                "environment": environment or {},
+                "finalize": finalize,
+            }
         )
         return Child(self._nursery, int(self._nursery.hear()), owner)
 
@@ -110,9 +115,13 @@ class Scene:
         goal = self.appends_of(owner) + more
         wait_until(lambda: self.appends_of(owner) >= goal, f"writer {owner} to go on", 30)
 
-    def check(self, write_path: str, *, attach: bool = True, quiet: bool = True, **more: Any) -> dict[str, Any]:
+    def check(
+        self, write_path: str, *, attach: bool = True, quiet: bool = True, **more: Any
+    ) -> dict[str, Any]:
         """Have the oracle compare the log with what was acknowledged; returns how much was read and acknowledged."""
-        answer: dict[str, Any] = self._ask(do="check", write_path=write_path, attach=attach, quiet=quiet, **more)
+        answer: dict[str, Any] = self._ask(
+            do="check", write_path=write_path, attach=attach, quiet=quiet, **more
+        )
         assert "wrong" not in answer, answer["wrong"]
         return answer
 

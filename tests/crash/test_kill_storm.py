@@ -32,7 +32,7 @@ def test_writers_killed_again_and_again(
     reader = start_worker("follow", script=WORKERS, root=str(scene.root))
     writers = 1 if write_path == "buffered" else 4
     live: list[Child] = []
-    for turn in range(tier.pick(ci=15, full=25, record=200)):
+    for turn in range(tier.pick(ci=15, full=25, record=60)):
         while len(live) < writers:
             live.append(scene.start("append_until_stopped", write_path))
         time.sleep(rng.uniform(0.060, 0.210))  # where the kills fall is the test's only use of time
@@ -46,7 +46,9 @@ def test_writers_killed_again_and_again(
         count(rounds=1, kills=len(victims))
     kill(live)
     count(kills=len(live))
-    for position, delete in enumerate((True, False, True)):  # the first time nobody has recovered what the kills left
+    for position, delete in enumerate(
+        (True, False, True)
+    ):  # the first time nobody has recovered what the kills left
         if delete:
             scene.delete_derived()
         found = scene.check(write_path)
@@ -54,7 +56,9 @@ def test_writers_killed_again_and_again(
             count(acknowledged_entries=found["acknowledged"], entries_read=found["read"])
     reader.tell()
     delivered, digest = reader.hear()
-    assert scene.check(write_path, digest_until=delivered)["digest"] == digest, "what a reader was given has changed"
+    assert scene.check(write_path, digest_until=delivered)["digest"] == digest, (
+        "what a reader was given has changed"
+    )
     count(entries_of_the_live_reader=delivered)
     assert found["acknowledged"] > 0
     assert delivered > 0

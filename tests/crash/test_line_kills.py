@@ -1,4 +1,4 @@
-"""Kills at every line of Python that attaching, rotating, syncing, repairing, recovering and closing execute, and again in recovery."""
+"""Kills at every line of Python that attaching, rotating, syncing, repairing, recovering and closing execute, and in recovery."""
 
 import json
 import random
@@ -17,20 +17,27 @@ BESIDE = "beside a live writer"
 PLACES = [("mmap", ALONE), ("mmap", BESIDE), ("sync", ALONE), ("async", BESIDE), ("buffered", ALONE)]
 
 
-def lines_of(scene: Scene, write_path: str, scenario: str) -> dict[str, int]:
-    """Every line of the engine that a run executes, with how often."""
+def prepare(scene: Scene, write_path: str, place: str) -> Child | None:
+    """Start a writer that appends; unless somebody is to live, kill it, so that there is something to recover."""
+    writer = scene.start("append_until_stopped", write_path, appends_in_a_row=2)
+    scene.wait_for_appends(writer.owner, 20)
+    if place == BESIDE:
+        return writer
+    writer.kill()
+    return None
+
+
+def lines_of(scene: Scene, write_path: str, scenario: str, place: str) -> dict[str, int]:
+    """Every line of the engine that a run executes in such a place, with how often."""
+    survivor = prepare(scene, write_path, place)
     report = scene.pipe.with_suffix(".lines")
     traced = scene.start("run_traced", write_path, scenario=scenario, trace={"report": str(report)})
     assert traced.end() == 0
+    if survivor is not None:
+        survivor.kill()
+    scene.new_log()
     lines: dict[str, int] = json.loads(report.read_text())
     return lines
-
-
-def leave_a_mess(scene: Scene, write_path: str) -> None:
-    """Leave a shard that has something to recover: a writer died in it, and nobody has looked since."""
-    writer = scene.start("append_until_stopped", write_path)
-    scene.wait_for_appends(writer.owner, 20)
-    writer.kill()
 
 
 def killed_at(scene: Scene, write_path: str, scenario: str, line: str, occurrence: int) -> bool:
@@ -45,12 +52,7 @@ def kill_once(
     scene: Scene, write_path: str, place: str, line: str, occurrence: int, again: str, count: Count
 ) -> bool:
     """One run that dies at a line, one that dies while it recovers that, a check. Returns whether the first one died there."""
-    survivor: Child | None = None
-    if place == BESIDE:
-        survivor = scene.start("append_until_stopped", write_path, appends_in_a_row=2)
-        scene.wait_for_first_append(survivor)
-    else:
-        leave_a_mess(scene, write_path)
+    survivor = prepare(scene, write_path, place)
     died = killed_at(scene, write_path, "everything", line, occurrence)
     count(kills=int(died) + 1)
     if survivor is not None:
@@ -66,19 +68,21 @@ def kill_once(
 
 @pytest.mark.parametrize(("write_path", "place"), PLACES)
 def test_killed_at_every_line(
-    tmp_path: Path, tier: Tier, rng: random.Random, count: Count, start_worker: type[Worker], write_path: str, place: str
+    tmp_path: Path,
+    tier: Tier,
+    rng: random.Random,
+    count: Count,
+    start_worker: type[Worker],
+    write_path: str,
+    place: str,
 ) -> None:
     scene = Scene(tmp_path)
-    leave_a_mess(scene, write_path)
-    lines = lines_of(scene, write_path, "everything")
-    scene.new_log()
-    leave_a_mess(scene, write_path)
-    in_recovery = sorted(lines_of(scene, write_path, "attach"))
-    scene.new_log()
+    lines = lines_of(scene, write_path, "everything", place)
+    in_recovery = sorted(lines_of(scene, write_path, "attach", ALONE))
     assert len(lines) > 200, "the run did not go where it should"
     every = [(line, 1) for line in sorted(lines)]
     every += [(line, rng.randrange(2, times + 1)) for line, times in sorted(lines.items()) if times > 1]
-    chosen = rng.sample(every, min(len(every), tier.pick(ci=14, full=60, record=len(every))))
+    chosen = rng.sample(every, min(len(every), tier.pick(ci=14, full=110, record=len(every))))
     missed = 0
     for line, occurrence in chosen:
         died = kill_once(scene, write_path, place, line, occurrence, rng.choice(in_recovery), count)

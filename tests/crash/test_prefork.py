@@ -1,4 +1,4 @@
-"""Processes that come by fork, spawn or forkserver beside a parent that appends in two threads, and interpreters that end meanwhile."""
+"""Processes that come by fork, spawn or forkserver beside a parent that appends in two threads; interpreters that end meanwhile."""
 
 import os
 import random

@@ -1,5 +1,6 @@
 """Kills at every numbered step of an append, a rotation and a growth, while another process appends; and in the middle of an append
-before another path opens the shard."""
+before another path opens the shard.
+"""
 
 import itertools
 import random
@@ -77,7 +78,13 @@ def test_killed_at_every_step(
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.product(PATHS, PATHS)))
 def test_second_path_opens_what_the_first_left_in_the_middle_of_an_append(
-    tmp_path: Path, rng: random.Random, tier: Tier, count: Count, start_worker: type[Worker], first: str, second: str
+    tmp_path: Path,
+    rng: random.Random,
+    tier: Tier,
+    count: Count,
+    start_worker: type[Worker],
+    first: str,
+    second: str,
 ) -> None:
     scene = Scene(tmp_path, steps_package())
     for _ in range(tier.pick(ci=1, full=3, record=20)):

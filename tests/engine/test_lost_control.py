@@ -9,7 +9,17 @@ import cometlog
 import cometlog.control
 from cometlog.control import Control, segment_of_this_boot
 from cometlog.kernel import layout
-from support import KIB, PATHS, SHARD, STREAM, make_config, owner_and_sequence, payload, read_all, segment_files
+from support import (
+    KIB,
+    PATHS,
+    SHARD,
+    STREAM,
+    make_config,
+    owner_and_sequence,
+    payload,
+    read_all,
+    segment_files,
+)
 from test_holes import claim_and_vanish
 
 CONFIG = make_config(64 * KIB)
