@@ -24,6 +24,7 @@ class Acknowledged:
         self.fd = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
         self.numbers: dict[int, tuple[int, int, int]] = {}
         self.next_batch: dict[int, int] = {}
+        self.checked: Reading | None = None
         self._rest = b""
 
     def drain(self) -> None:
@@ -48,18 +49,20 @@ class Acknowledged:
 
 
 class Reading:
-    """Holds entries, in the order in which they are read, to what they may be."""
+    """Holds entries, in the order in which they are read, to what they may be; goes on behind an earlier reading if one is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: "Reading | None" = None) -> None:
+        self.start = before.end if before is not None else 0
+        self.end = self.start
         self.found: dict[int, EntryId] = {}
-        self.last_batch: dict[int, int] = {}
+        self.last_batch: dict[int, int] = dict(before.last_batch) if before is not None else {}
         self._digest = hashlib.sha256()
         self._open: tuple[int, EntryId] | None = None
 
     def take(self, number: int, data: bytes, digest_until: int | None) -> None:
         entry = id_of(data)
-        if self.found:
-            assert number > next(reversed(self.found)), f"number {number} does not rise"
+        assert number >= self.end, f"number {number} does not rise"
+        self.end = number + 1
         if self._open is not None:
             before, previous = self._open
             expected = (before + 1, previous.owner, previous.batch, previous.position + 1)
@@ -91,21 +94,25 @@ class Reading:
 
 
 def check(
-    root: str, acknowledged: Acknowledged, *, write_path: str, attach: bool, quiet: bool, digest_until: int | None = None,
+    root: str, acknowledged: Acknowledged, *, write_path: str, attach: bool, quiet: bool, whole: bool, digest_until: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Read the whole log. ``attach``: as a writer, so that whatever died is recovered first. ``quiet``: nobody appends meanwhile."""
+    """Read the log: the ``whole`` of it, or what came since the last check.
+
+    ``attach``: as a writer, so that whatever died is recovered first. ``quiet``: nobody appends meanwhile.
+    """
     acknowledged.drain()
-    certain = dict(acknowledged.numbers)
-    reading = Reading()
+    reading = Reading(None if whole else acknowledged.checked)
+    certain = {number: entry for number, entry in acknowledged.numbers.items() if number >= reading.start}
     with cometlog.open(root, make_config(64 * KIB), write_path=write_path) as client:
         if attach:
             client.writer(STREAM)
-        for entry in client.scan(STREAM):
+        for entry in client.scan(STREAM, reading.start, None if quiet else client.next_entry(STREAM)):
             reading.take(entry.number, entry.data, digest_until)
-        if quiet:
+        if quiet and whole:
             assert client.entry_count(STREAM) == len(reading.found), "the count is not what is read"
     acknowledged.drain()
     digest = reading.finish(acknowledged, certain)
+    acknowledged.checked = reading
     assert not quiet or not list((Path(root) / SHARD).glob("*.discarded")), "a segment was set aside"
     return {"read": len(reading.found), "acknowledged": len(certain), "digest": digest}
 

@@ -116,11 +116,11 @@ class Scene:
         wait_until(lambda: self.appends_of(owner) >= goal, f"writer {owner} to go on", 30)
 
     def check(
-        self, write_path: str, *, attach: bool = True, quiet: bool = True, **more: Any
+        self, write_path: str, *, attach: bool = True, quiet: bool = True, whole: bool = True, **more: Any
     ) -> dict[str, Any]:
         """Have the oracle compare the log with what was acknowledged; returns how much was read and acknowledged."""
         answer: dict[str, Any] = self._ask(
-            do="check", write_path=write_path, attach=attach, quiet=quiet, **more
+            do="check", write_path=write_path, attach=attach, quiet=quiet, whole=whole, **more
         )
         assert "wrong" not in answer, answer["wrong"]
         return answer
