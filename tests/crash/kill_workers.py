@@ -154,7 +154,16 @@ def run_traced(
     lines.write()
 
 
-def fork_by(way: str, gate: Any) -> int:
+def wait_until_parked(thread: int) -> None:
+    """Return once a thread sleeps in three looks one after the other, although nobody holds the GIL: it waits at the gate."""
+    looks = 0
+    while looks < 3:
+        time.sleep(0.003)
+        state = Path(f"/proc/self/task/{thread}/stat").read_text().rpartition(") ")[2][0]
+        looks = looks + 1 if state == "S" else 0
+
+
+def fork_by(way: str, gate: Any, second_thread: int) -> int:
     """Fork as Python does, as C code does without Python's handlers, or by the bare system call, which runs no handler at all.
 
     Without Python's handlers the interpreter itself survives only where no other thread asks for the GIL at that instant, so the
@@ -164,7 +173,7 @@ def fork_by(way: str, gate: Any) -> int:
         return os.fork()
     libc = ctypes.PyDLL(None)  # keeps the GIL: the child has no other thread that could give it back
     with gate:
-        time.sleep(0.005)
+        wait_until_parked(second_thread)
         if way == "libc.fork":
             return int(libc.fork())
         return int(libc.syscall(_CLONE[platform.machine()], signal.SIGCHLD, 0, 0, 0, 0))
@@ -194,13 +203,14 @@ def prefork(root: str, write_path: str, owner: int, pipe: str, way: str, childre
     gate = threading.Lock()
     for _ in range(20):
         mine.append()
-    threading.Thread(target=append_for_ever, args=(client, owner + 1, told, gate), daemon=True).start()
+    second = threading.Thread(target=append_for_ever, args=(client, owner + 1, told, gate), daemon=True)
+    second.start()
     time.sleep(0.01)
     for child in range(owner + 2, owner + 2 + children):
         if way in ("spawn", "forkserver"):
             context = multiprocessing.get_context(way)
             context.Process(target=append_in_new_process, args=(root, write_path, child, pipe)).start()
-        elif fork_by(way, gate) == 0:
+        elif fork_by(way, gate, second.native_id or 0) == 0:
             try:
                 Path(f"{pipe}.{child}").write_text(str(os.getpid()))
                 append_for_ever(client, child, told)
@@ -216,12 +226,15 @@ def append_in_daemon_thread(root: str, write_path: str, owner: int, pipe: str, s
     """Return, and with that end the interpreter, while a daemon thread appends through a client that nobody closes."""
     client = open_log(root, write_path)
     teller = Teller(client, owner, os.open(pipe, os.O_WRONLY))
+    begun = threading.Event()
 
     def append() -> None:
         while True:
             teller.append()
+            begun.set()
 
     threading.Thread(target=append, daemon=True).start()
+    begun.wait()
     time.sleep(seconds)
 
 
