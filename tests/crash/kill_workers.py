@@ -173,7 +173,8 @@ def fork_by(way: str, gate: Any, second_thread: int) -> int:
         return os.fork()
     libc = ctypes.PyDLL(None)  # keeps the GIL: the child has no other thread that could give it back
     with gate:
-        wait_until_parked(second_thread)
+        if second_thread:
+            wait_until_parked(second_thread)
         if way == "libc.fork":
             return int(libc.fork())
         return int(libc.syscall(_CLONE[platform.machine()], signal.SIGCHLD, 0, 0, 0, 0))
@@ -220,6 +221,26 @@ def prefork(root: str, write_path: str, owner: int, pipe: str, way: str, childre
     while True:
         mine.append()
         time.sleep(0.0005)
+
+
+def fork_and_die(root: str, write_path: str, owner: int, pipe: str, way: str) -> None:
+    """Fork a child that appends a little through the inherited client and then only lives; go on at SIGUSR1, to die at a step."""
+    go_on = stop_at_signal()
+    client = open_log(root, write_path)
+    told = os.open(pipe, os.O_WRONLY)
+    mine = Teller(client, owner, told)
+    for _ in range(20):
+        mine.append()
+    if fork_by(way, threading.Lock(), 0) == 0:
+        Path(f"{pipe}.{owner + 1}").write_text(str(os.getpid()))
+        theirs = Teller(client, owner + 1, told)
+        for _ in range(10):
+            theirs.append()
+        while True:
+            signal.pause()
+    go_on.wait()
+    while True:
+        mine.append()
 
 
 def append_in_daemon_thread(root: str, write_path: str, owner: int, pipe: str, seconds: float) -> None:

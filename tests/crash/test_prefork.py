@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kill_scene import Scene, is_gone
+from kill_scene import Scene, is_gone, steps_package
 from recording import Count
 from support import PATHS, SHARED_PATHS, Worker, wait_until
 from tiers import Tier
@@ -54,6 +54,31 @@ def test_children_go_on_when_their_parent_is_killed(
     found = scene.check(write_path)
     assert found["read"] >= found["acknowledged"] > CHILDREN * 10
     count(kills=1 + CHILDREN, acknowledged_entries=found["acknowledged"], entries_read=found["read"])
+
+
+@pytest.mark.parametrize("way", ["os.fork", "libc.fork", "clone"])
+def test_child_does_not_make_its_dead_parent_look_alive(
+    tmp_path: Path, count: Count, start_worker: type[Worker], way: str
+) -> None:
+    """The parent dies between claim and marker, where only its lock says that it lives; what lies behind is readable at once."""
+    scene = Scene(tmp_path, steps_package())
+    die = {
+        "COMETLOG_STEP": f"2:60:{int(signal.SIGKILL)}"
+    }  # the tail is past the range; the child stays below 60 appends
+    parent = scene.start("fork_and_die", "mmap", owners=2, way=way, environment=die)
+    child = pid_of_child(scene, parent.owner + 1)
+    try:
+        wait_until(lambda: scene.appends_of(parent.owner + 1) == 10, "the child to append")
+        parent.signal(signal.SIGUSR1)
+        assert parent.end() == -signal.SIGKILL
+        assert scene.start("append_some", "mmap", appends=20).end() == 0
+        assert not is_gone(child)
+        found = scene.check("mmap", attach=False)
+    finally:
+        os.kill(child, signal.SIGKILL)
+    wait_until(lambda: is_gone(child), "the child to end")
+    assert scene.check("mmap")["read"] == found["read"]
+    count(kills=2, acknowledged_entries=found["acknowledged"], entries_read=found["read"])
 
 
 @pytest.mark.parametrize("write_path", PATHS)
