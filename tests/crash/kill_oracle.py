@@ -117,39 +117,59 @@ def check(
     return {"read": len(reading.found), "acknowledged": len(certain), "digest": digest}
 
 
+class Oracle:
+    """Obeys the test, one answer for each order, and listens to the writers all the while."""
+
+    def __init__(self) -> None:
+        self._acknowledged: Acknowledged | None = None
+        self._root = ""
+        self._wrong: str | None = None
+
+    def obey(self, order: dict[str, Any]) -> Any:
+        """Return what the test is told; what was found wrong, once something was."""
+        what = order.pop("do")
+        if what == "listen":
+            if self._acknowledged is not None:
+                self._acknowledged.close()
+            self._acknowledged, self._root = Acknowledged(order["pipe"]), order["root"]
+            return None
+        assert self._acknowledged is not None
+        self.drain()
+        if self._wrong is None and what == "check":
+            try:
+                return check(self._root, self._acknowledged, **order)
+            except (AssertionError, cometlog.CometlogError, OSError) as error:
+                self._wrong = f"{type(error).__name__}: {error}"
+        return {"wrong": self._wrong} if self._wrong else self._acknowledged.next_batch
+
+    def drain(self) -> None:
+        """Hear what the writers said, unless they already said what cannot be."""
+        try:
+            if self._acknowledged is not None and self._wrong is None:
+                self._acknowledged.drain()
+        except AssertionError as error:
+            self._wrong = f"{type(error).__name__}: {error}"
+
+    def run(self) -> None:
+        """Lines of JSON in, one line out for each, until the test ends."""
+        pending = b""
+        while True:
+            heard = [] if self._acknowledged is None or self._wrong else [self._acknowledged.fd]
+            ready = select.select([0, *heard], [], [])[0]
+            self.drain()
+            if 0 not in ready:
+                continue
+            piece = os.read(0, 1 << 16)
+            if not piece:
+                return
+            *orders, pending = (pending + piece).split(b"\n")
+            for order in orders:
+                os.write(1, json.dumps(self.obey(json.loads(order))).encode() + b"\n")
+
+
 def oracle() -> None:
-    """Obey the test: lines of JSON in, one answer each; listens to the writers all the while."""
-    acknowledged: Acknowledged | None = None
-    root = ""
-    pending = b""
-    while True:
-        ready = select.select([0] if acknowledged is None else [0, acknowledged.fd], [], [])[0]
-        if acknowledged is not None and acknowledged.fd in ready:
-            acknowledged.drain()
-        if 0 not in ready:
-            continue
-        piece = os.read(0, 1 << 16)
-        if not piece:
-            return
-        *orders, pending = (pending + piece).split(b"\n")
-        for order in map(json.loads, orders):
-            what = order.pop("do")
-            answer: Any = None
-            if what == "listen":
-                if acknowledged is not None:
-                    acknowledged.close()
-                acknowledged, root = Acknowledged(order["pipe"]), order["root"]
-            elif what == "progress":
-                assert acknowledged is not None
-                acknowledged.drain()
-                answer = acknowledged.next_batch
-            else:
-                assert acknowledged is not None
-                try:
-                    answer = check(root, acknowledged, **order)
-                except (AssertionError, cometlog.CometlogError, OSError) as error:
-                    answer = {"wrong": f"{type(error).__name__}: {error}"}
-            os.write(1, json.dumps(answer).encode() + b"\n")
+    """What the process does."""
+    Oracle().run()
 
 
 if __name__ == "__main__":

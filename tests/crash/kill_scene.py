@@ -83,7 +83,9 @@ class Scene:
 
     def _ask(self, **order: Any) -> Any:
         self._oracle.tell(order)
-        return self._oracle.hear()
+        answer = self._oracle.hear()
+        assert not answer or "wrong" not in answer, answer["wrong"]
+        return answer
 
     def start(
         self, name: str, write_path: str, *, environment: dict[str, str] | None = None, owners: int = 1, finalize: bool = False,
@@ -122,7 +124,6 @@ class Scene:
         answer: dict[str, Any] = self._ask(
             do="check", write_path=write_path, attach=attach, quiet=quiet, whole=whole, **more
         )
-        assert "wrong" not in answer, answer["wrong"]
         return answer
 
     def delete_derived(self) -> None:

@@ -87,8 +87,9 @@ def test_second_path_opens_what_the_first_left_in_the_middle_of_an_append(
     second: str,
 ) -> None:
     scene = Scene(tmp_path, steps_package())
-    for _ in range(tier.pick(ci=1, full=3, record=20)):
-        for step in MIDDLE_STEPS[first]:
+    steps = MIDDLE_STEPS[first]
+    for _ in range(tier.pick(ci=7, full=14, record=140) // len(steps)):
+        for step in steps:
             victim = start_victim(scene, first, step, rng.choice([1, 2, rng.randrange(3, 100)]), 300)
             assert victim.end() == -signal.SIGKILL
             follower = scene.start("append_some", second, appends=20)
