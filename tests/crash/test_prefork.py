@@ -14,7 +14,12 @@ from support import PATHS, SHARED_PATHS, Worker, wait_until
 from tiers import Tier
 
 CHILDREN = 4
-WAYS = ("os.fork", "libc.fork", "clone", "spawn", "forkserver")
+WAYS = [
+    *[(write_path, "os.fork") for write_path in SHARED_PATHS],
+    *[("mmap", way) for way in ("libc.fork", "clone", "spawn", "forkserver")],
+    ("sync", "libc.fork"),
+    ("async", "clone"),
+]
 
 
 def pid_of_child(scene: Scene, owner: int) -> int:
@@ -23,8 +28,7 @@ def pid_of_child(scene: Scene, owner: int) -> int:
     return int(wait_until(lambda: file.exists() and file.read_text(), f"child {owner} to start"))
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("write_path", SHARED_PATHS)
+@pytest.mark.parametrize(("write_path", "way"), WAYS)
 def test_children_go_on_when_their_parent_is_killed(
     tmp_path: Path, rng: random.Random, count: Count, start_worker: type[Worker], write_path: str, way: str
 ) -> None:
