@@ -4,17 +4,20 @@ Thread safety: every field is one aligned word with a stated order, argued in AR
 record and the boot identity, which only the exclusive holder of lock byte 0 writes.
 """
 
+import contextlib
+import functools
 import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from cometlog.errors import CorruptionError, NewerFormatError
+from cometlog.errors import CometlogError, CorruptionError, NewerFormatError
 from cometlog.files import open_checked
 from cometlog.fixed_file import create_fixed_file
 from cometlog.kernel import layout
 from cometlog.kernel.checksum import crc32c
 from cometlog.kernel.mapping import Mapping
+from cometlog.segment import list_segments
 
 _CLEAN = struct.Struct("<QQ16s28x")
 WRITE_PATH_NUMBERS = {"buffered": 1, "sync": 2, "async": 3, "mmap": 4}
@@ -22,9 +25,45 @@ WRITE_PATH_NAMES = {number: name for name, number in WRITE_PATH_NUMBERS.items()}
 NO_BOOT = bytes(32)
 
 
+@functools.cache
 def boot_id() -> bytes:
     """Return the 16 bytes that name this boot of the kernel. Tests put another function here to play a reboot."""
     return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", ""))
+
+
+def boot_identity_of(device: int, inode: int) -> bytes:
+    """Return what a file that was written on this boot, and is no copy, has recorded: boot id, device, inode."""
+    return boot_id() + struct.pack("<QQ", device, inode)
+
+
+def segment_of_this_boot(directory: Path) -> int:
+    """Return the number of the last segment if it was published on this boot, under its present inode; 0 if not.
+
+    Then the page cache of the shard is whole, whatever became of its control file: a segment is published by a client that attached
+    on this boot, after recovery, or by a recovery whose last step that is. After a power loss it names an earlier boot, or is lost.
+    """
+    for name in list_segments(directory)[-1:]:
+        with contextlib.suppress(CometlogError, OSError):
+            fd = open_checked(directory / name.file_name, os.O_RDONLY)
+            try:
+                info = os.fstat(fd)
+                recorded = os.pread(fd, len(NO_BOOT), layout.SEGMENT_BOOT_IDENTITY)
+            finally:
+                os.close(fd)
+            if recorded == boot_identity_of(info.st_dev, info.st_ino):
+                return name.number
+    return 0
+
+
+def _withdraw_boot_identity(directory: Path) -> None:
+    """Say in the last segment that the page cache is not to be trusted, by a call that fails where a store would end the process."""
+    with contextlib.suppress(CometlogError, OSError):
+        for name in list_segments(directory)[-1:]:
+            fd = open_checked(directory / name.file_name, os.O_RDWR)
+            try:
+                os.pwrite(fd, NO_BOOT, layout.SEGMENT_BOOT_IDENTITY)
+            finally:
+                os.close(fd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +120,25 @@ class Control:
             )
 
     @staticmethod
-    def create(path: Path, file_mode: int) -> None:
-        """Put a zeroed control file in place, complete from its first instant; harmless if another process did."""
+    def create(path: Path, file_mode: int, active: int = 0) -> None:
+        """Put a control file in place, complete from its first instant; harmless if another process did.
+
+        It is zeroed, or, where ``segment_of_this_boot`` gave ``active``, replaces one that was lost on this boot: then it describes
+        a shard that nobody has recovered yet on the boot that wrote it, so that a recovery that is killed is repeated in that form.
+        """
         head = layout.CONTROL_MAGIC_BYTES + struct.pack("<II", layout.FORMAT_VERSION, layout.SLOT_COUNT)
-        create_fixed_file(path, head, layout.CONTROL_SIZE_BYTES, file_mode)
+
+        def complete(fd: int) -> None:
+            if active:
+                info = os.fstat(fd)
+                os.pwrite(fd, boot_identity_of(info.st_dev, info.st_ino), layout.CONTROL_BOOT_IDENTITY)
+                os.pwrite(fd, struct.pack("<Q", active), layout.CONTROL_ACTIVE)
+
+        create_fixed_file(path, head, layout.CONTROL_SIZE_BYTES, file_mode, complete=complete)
 
     def boot_identity(self) -> bytes:
         """Return what the stored identity must equal for the words here to mean anything: boot, device, inode."""
-        return boot_id() + struct.pack("<QQ", *self.file_identity)
+        return boot_identity_of(*self.file_identity)
 
     @property
     def stored_boot_identity(self) -> bytes:
@@ -135,8 +185,9 @@ class Control:
         return bool(self.mapping.load_acquire(layout.CONTROL_FLAGS) & layout.FLAG_POISONED)
 
     def poison(self) -> None:
-        """Refuse acknowledgements in every process from now on."""
+        """Refuse acknowledgements in every process from now on, and distrust the page cache even if this file gets lost."""
         self.mapping.set_bits(layout.CONTROL_FLAGS, layout.FLAG_POISONED)
+        _withdraw_boot_identity(self.path.parent)
 
     def clear_poison(self) -> None:
         """Allow acknowledgements again; only an exclusive opener after recovery."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cometlog import recovery
 from cometlog.config import Config
-from cometlog.control import Control
+from cometlog.control import Control, segment_of_this_boot
 from cometlog.durable_mark import read_mark
 from cometlog.errors import CorruptionError, ShardBusyError, WritePathConflictError
 from cometlog.files import check_directory, make_directory, sync_directory
@@ -117,7 +117,7 @@ class Entrance:
             pass
         except CorruptionError:
             path.unlink()
-        Control.create(path, self._config.storage.file_mode)
+        Control.create(path, self._config.storage.file_mode, segment_of_this_boot(self._directory))
         return Control(path, writable=True)
 
     def leave(self) -> bool:

@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from cometlog.control import boot_identity_of
 from cometlog.files import create_exclusive
 from cometlog.kernel import layout
 from cometlog.kernel.mapping import Mapping
@@ -38,13 +39,15 @@ class PreparedFile:
     """
 
     def __init__(
-        self, directory: Path, name: str, fd: int, mapping: Mapping, backed_bytes: int, directory_fd: int
-    ) -> None:
+        self, directory: Path, name: str, fd: int, mapping: Mapping, backed_bytes: int, device_and_inode: tuple[int, int],
+        directory_fd: int,
+    ) -> None:  # fmt: skip
         self.path = directory / name
         self._directory_fd = directory_fd
         self.fd = fd
         self.mapping = mapping
         self.backed_bytes = backed_bytes
+        self.device_and_inode = device_and_inode
 
     @classmethod
     def make(
@@ -65,12 +68,13 @@ class PreparedFile:
             mapping = Mapping(fd, length, True)
             if populate:
                 mapping.populate_write(0, backed)
+            info = os.fstat(fd)
         except BaseException:
             with suppress(OSError):
                 os.unlink(name, dir_fd=directory_fd)
             os.close(fd)
             raise
-        return cls(directory, name, fd, mapping, backed, directory_fd)
+        return cls(directory, name, fd, mapping, backed, (info.st_dev, info.st_ino), directory_fd)
 
     def publish(self, header: SegmentHeader, *, synced: bool = False) -> Segment | None:
         """Write the header and link the file to its final name; None if somebody else's is there already.
@@ -83,6 +87,7 @@ class PreparedFile:
         self.mapping.write(0, header.encode())
         # Nobody else maps this file yet: the link below orders header and `backed` for whoever opens the name.
         self.mapping.store_release(layout.SEGMENT_BACKED, backed_units)
+        self.mapping.write(layout.SEGMENT_BOOT_IDENTITY, boot_identity_of(*self.device_and_inode))
         place = self._directory_fd
         try:
             if synced:

@@ -265,7 +265,10 @@ class Shard:
                 taken = self.watch.take_next(length)
                 if taken is None:
                     raise
-        return PreparedFile(self.directory, taken[3], taken[0], taken[1], taken[2], self.directory_fd)
+        fd, mapping, backed_bytes, name, device_and_inode = taken
+        return PreparedFile(
+            self.directory, name, fd, mapping, backed_bytes, device_and_inode, self.directory_fd
+        )
 
     def _somebody_rotates(self, sealed: Segment) -> bool:
         """Return whether the shard is past a segment; the keeper, who has the next file ready, gets a moment to do it."""

@@ -3,7 +3,7 @@
 An open-file-description lock lives as long as any descriptor of its description, in any process. A child that kept the
 parent's descriptor would keep a dead parent looking alive, so the child closes them before ``fork`` returns to it, also when C
 code forked. The guard word lies on a page that the kernel zeroes in the child (MADV_WIPEONFORK), which covers children made
-without running handlers.
+without running handlers: the first descriptor that such a child guards has it close what it inherited.
 
 Thread safety: the table is changed under the GIL; the child handler runs while the child has a single thread.
 """
@@ -37,6 +37,7 @@ cdef extern from *:
 
 cdef unsigned char guarded[65536]
 cdef int guarded_highest = -1
+cdef uint64_t guarded_by = 0        # the process whose descriptors the table holds
 cdef size_t GUARD_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -56,16 +57,21 @@ if pthread_atfork(NULL, NULL, close_guarded_in_child) != 0:
 
 def guard_descriptor(int fd):
     """Have a forked child close ``fd`` at once. Raises ValueError above 65535."""
-    global guarded_highest
+    global guarded_highest, guarded_by
     if not 0 <= fd < 65536:
         raise ValueError(f"descriptor {fd} is outside 0..65535; lower RLIMIT_NOFILE or close descriptors")
+    if guarded_by != this_process():
+        # A child of a bare clone(2) still holds what the numbers in the table name, but for this one, which it just opened.
+        guarded[fd] = 0
+        close_guarded_in_child()
+        guarded_by = this_process()
     guarded[fd] = 1
     guarded_highest = max(guarded_highest, fd)
 
 
 def release_descriptor(int fd):
     """Forget ``fd``. True if this process still owned it: False in a child that the fork handler closed it for."""
-    cdef bint owned = 0 <= fd < 65536 and guarded[fd]
+    cdef bint owned = 0 <= fd < 65536 and guarded[fd] and guarded_by == this_process()
     if owned:
         guarded[fd] = 0
     return owned

@@ -276,13 +276,17 @@ cdef class ShardWatch:
         pthread_mutex_unlock(&self.helper.mutex)
 
     def take_next(self, uint64_t length):
-        """Return (fd, Mapping, backed bytes, temporary name) of the prepared segment if it maps ``length`` bytes, or None."""
+        """Return (fd, Mapping, backed bytes, temporary name, (device, inode)) of the prepared segment, or None.
+
+        None also where it maps other than ``length`` bytes.
+        """
         self.lock()
         result = None
         if self.watch.next_map != NULL and self.watch.next_length == length and self.watch.next_backed > 0:
             result = (
                 self.watch.next_fd, adopt_mapping(self.watch.next_map, length), self.watch.next_backed,
                 os.fsdecode(self.watch.next_name[:strlen(self.watch.next_name)]),
+                (self.watch.next_device, self.watch.next_inode),
             )
             self.watch.next_fd = -1
             self.watch.next_map = NULL

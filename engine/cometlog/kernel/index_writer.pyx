@@ -342,13 +342,18 @@ cdef class IndexWriter:
 
     def close(self):
         """Close the file and let go of the mapping, without a checkpoint. Closing twice is harmless."""
-        with nogil:
-            pthread_mutex_lock(&self.mutex)
-            if self.fd >= 0 and self.process == this_process():
-                c_close(self.fd)
+        if self.process != this_process():
+            # Inherited through a fork: the thread that may have held the mutex then does not exist here.
             self.fd = -1
             self.closed = True
-            pthread_mutex_unlock(&self.mutex)
+        else:
+            with nogil:
+                pthread_mutex_lock(&self.mutex)
+                if self.fd >= 0:
+                    c_close(self.fd)
+                self.fd = -1
+                self.closed = True
+                pthread_mutex_unlock(&self.mutex)
         # No checkpoint looks at the mapping any more: one that ran has left the mutex, a later one finds `closed`.
         PyBuffer_Release(&self.view)
         self.mapping = None

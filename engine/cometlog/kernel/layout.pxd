@@ -9,7 +9,7 @@ cpdef enum:
     PAGE_BYTES = 4096
 
 # Segment header: magic | format | header size | number | base | uuid | previous uuid | epoch | capacity | created | checksum,
-# then `tail` and `backed`, each alone on its line.
+# then `tail`, `backed` and the boot identity, each alone on its line.
 cpdef enum:
     SEGMENT_MAGIC = 0
     SEGMENT_FORMAT = SEGMENT_MAGIC + 8
@@ -24,6 +24,7 @@ cpdef enum:
     SEGMENT_CHECKSUM = SEGMENT_CREATED + 8
     SEGMENT_TAIL = LINE_BYTES
     SEGMENT_BACKED = SEGMENT_TAIL + LINE_BYTES
+    SEGMENT_BOOT_IDENTITY = SEGMENT_BACKED + LINE_BYTES
     SEGMENT_HEADER_BYTES = PAGE_BYTES
 
 # Frame: word | crc32c | meta | timestamp | payload, padded to a unit.

@@ -21,6 +21,8 @@ cdef struct Watch:
     uint8_t *next_map
     uint64_t next_length          # bytes of its mapping
     uint64_t next_backed          # bytes ready in the prepared file
+    uint64_t next_device          # with the inode: which file it is
+    uint64_t next_inode
     char next_name[64]
     uint8_t *retired_map
     uint64_t retired_length

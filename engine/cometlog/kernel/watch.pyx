@@ -27,6 +27,12 @@ cdef extern from "<fcntl.h>" nogil:
     int openat(int directory, const char *path, int flags, int mode)
     int O_RDWR, O_CREAT, O_EXCL, O_CLOEXEC, O_NOFOLLOW
 
+cdef extern from "<sys/stat.h>" nogil:
+    struct stat_t "stat":
+        uint64_t st_dev
+        uint64_t st_ino
+    int fstat(int fd, stat_t *status)
+
 cdef extern from "<sys/mman.h>" nogil:
     void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
     int munmap(void *address, size_t length)
@@ -115,6 +121,7 @@ cdef int prepare_step(Watch *watch, uint64_t wanted) noexcept nogil:
     cdef uint64_t stop
     cdef void *address
     cdef int error
+    cdef stat_t status
     if watch.next_fd < 0:
         file_counter += 1
         snprintf(watch.next_name, sizeof(watch.next_name), b"next.tmp.%d.%llu", <int>this_process(), file_counter)
@@ -128,6 +135,11 @@ cdef int prepare_step(Watch *watch, uint64_t wanted) noexcept nogil:
         error = set_exact_mode(watch.next_fd, watch.file_mode)
         if error:
             return error
+        # Asked for here, because whoever publishes the file makes no system call for it.
+        if fstat(watch.next_fd, &status) != 0:
+            return errno
+        watch.next_device = status.st_dev
+        watch.next_inode = status.st_ino
     stop = rounded_up(min(wanted, watch.next_backed + STEP_BYTES), watch.next_length)
     error = allocate_range(watch.next_fd, watch.next_backed, stop)
     if error:
