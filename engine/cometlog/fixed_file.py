@@ -14,7 +14,8 @@ def create_fixed_file(
 ) -> None:  # fmt: skip
     """Put a file of zeros behind ``head`` in place; harmless if another process did. Raises OSError with nothing left behind.
 
-    ``complete(fd)`` writes what depends on the file itself. ``durable``: its bytes are on stable storage before its name appears; the directory is the caller's to sync.
+    ``complete(fd)`` writes what depends on the file itself. ``durable``: its bytes are on stable storage before its name appears; the
+    directory is the caller's to sync.
     """
     while not os.path.lexists(path):
         temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}.{os.urandom(4).hex()}")
