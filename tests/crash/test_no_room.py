@@ -47,9 +47,11 @@ def check_errors_are(outcome: Outcome, numbers: set[int]) -> None:
 def test_full_disk_at_each_allocation(
     stage: Stage, tmp_path: Path, tier: Tier, count: Count, kind: str, write_path: str
 ) -> None:
-    step = tier.pick(ci=64 * KIB, full=16 * KIB, record=4 * KIB)
+    # In the shortest tier two paths share the places of 64 KiB each.
+    step = tier.pick(ci=128 * KIB, full=16 * KIB, record=4 * KIB)
+    first = PATHS.index(write_path) % 2 * step // 2
     with small_disk(kind, tmp_path / "disk", DISK_BYTES) as disk:
-        for leave_bytes in range(0, REACH_BYTES, step):
+        for leave_bytes in range(first, REACH_BYTES, step):
             root = disk / "log"
             fill(disk, leave_bytes)
 
@@ -80,14 +82,14 @@ def limits(limit: str, opened: bool, tier: Tier) -> list[tuple[int, int]]:
     if limit == "NOFILE":
         return [(extra, 512 * KIB) for extra in (range(-6, 6) if opened else range(12))]
     if limit == "FSIZE":
-        step = tier.pick(ci=96 * KIB, full=20 * KIB, record=4 * KIB)
+        step = tier.pick(ci=136 * KIB, full=20 * KIB, record=4 * KIB)
         return [(extra, 512 * KIB) for extra in range(0, 544 * KIB, step)]
     if (
         opened
     ):  # a segment and the one prepared for later are mapped: below that, the next finds no address space
-        step = tier.pick(ci=512 * KIB, full=128 * KIB, record=32 * KIB)
+        step = tier.pick(ci=1 * MIB, full=128 * KIB, record=32 * KIB)
         return [(extra, 1 * MIB) for extra in range(-2 * MIB, 2 * MIB, step)]
-    step = tier.pick(ci=24 * MIB, full=4 * MIB, record=1 * MIB)
+    step = tier.pick(ci=40 * MIB, full=8 * MIB, record=1 * MIB)
     return [(extra, 64 * MIB) for extra in range(0, 240 * MIB, step)]
 
 
