@@ -78,7 +78,7 @@ def test_a_failing_call_is_a_typed_error_and_loses_nothing(
     count: Count, write_path: str, group: str,
 ) -> None:  # fmt: skip
     calls, errors = GROUPS[group]
-    for number in places(calls_made[write_path], calls, tier.pick(ci=1, full=8, record=10_000), rng):
+    for number in places(calls_made[write_path], calls, tier.pick(ci=1, full=6, record=10_000), rng):
         error = rng.choice(errors)
         root = tmp_path / f"{number}"
         options = inject(calls, f"error={error}:when={number}")
@@ -100,7 +100,7 @@ def test_killed_at_a_call_loses_nothing_that_was_acknowledged(
     count: Count, write_path: str, group: str,
 ) -> None:  # fmt: skip
     calls, _ = GROUPS[group]
-    for number in places(calls_made[write_path], calls, tier.pick(ci=1, full=8, record=10_000), rng):
+    for number in places(calls_made[write_path], calls, tier.pick(ci=1, full=6, record=10_000), rng):
         root = tmp_path / f"{number}"
         options = inject(calls, f"signal=KILL:when={number}")
         outcome = stage.run("story", options, root=str(root), write_path=write_path)
