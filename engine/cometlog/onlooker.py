@@ -17,10 +17,10 @@ After a failed sync (poison) the next recovery is a distrustful one that would e
 
 Why a delivered prefix is never retracted by process crashes. A verdict of death is final. A repairer that comes later judges alike:
 over the word at X it stores a PAD that ends where the onlooker went on, or, where that was the tail of its look, further: then over
-claims that never got a word, which an onlooker passes by as well. What was judged is consulted only where a later walk still finds the
-word in flight: an owner that committed or was fenced while its slot was looked at is seen, because a word that is still CLAIMED after
-that look had no live owner during it. A free word is read once more after the grace period, before it is passed. A word below the durable mark is never passed: it was
-final when the mark was written, so it is damage.
+claims that never got a word, which an onlooker passes by as well. What was judged is consulted only where a later walk still finds
+the word in flight: an owner that committed or was fenced while its slot was looked at is seen, because a word that is still CLAIMED
+after that look had no live owner during it. A free word is read once more after the grace period, before it is passed. A word
+below the durable mark is never passed: it was final when the mark was written, so it is damage.
 
 Thread safety: belongs to the one reader that owns it; writers, repairers and a recovery may run meanwhile.
 """
