@@ -17,9 +17,10 @@ After a failed sync (poison) the next recovery is a distrustful one that would e
 
 Why a delivered prefix is never retracted by process crashes. A verdict of death is final. A repairer that comes later judges alike:
 over the word at X it stores a PAD that ends where the onlooker went on, or, where that was the tail of its look, further: then over
-claims that never got a word, which an onlooker passes by as well. Before a CLAIMED word is passed it is read once more, after
-the slots were: an owner that committed or was fenced meanwhile is seen. A word below the durable mark is never passed: it was
-final when the mark was written, so it is damage.
+claims that never got a word, which an onlooker passes by as well. What was judged is consulted only where a later walk still finds
+the word in flight: an owner that committed or was fenced while its slot was looked at is seen, because a word that is still CLAIMED
+after that look had no live owner during it. A free word is read once more after the grace period, before it is passed. A word
+below the durable mark is never passed: it was final when the mark was written, so it is damage.
 
 Thread safety: belongs to the one reader that owns it; writers, repairers and a recovery may run meanwhile.
 """
@@ -120,7 +121,7 @@ class Onlooker:
         if is_resolved(word):
             return unit
         if word:
-            return self._behind_claim(judge, segment, unit, tail_units)
+            return self._behind_claim(judge, segment, unit, word, tail_units)
         try:
             judge.grace_period(segment, time.monotonic() + _GRACE_S)
         except StalledWriterError:
@@ -129,12 +130,10 @@ class Onlooker:
             return unit
         return next_used_unit(segment, unit + 1, tail_units)
 
-    def _behind_claim(self, judge: Judge, segment: Segment, unit: int, tail_units: int) -> int | None:
-        word = segment.word(unit)
-        owner = judge.owner_of_claim(segment, unit)
-        if segment.word(unit) != word:
-            return unit
-        if owner is not None:
+    def _behind_claim(
+        self, judge: Judge, segment: Segment, unit: int, word: int, tail_units: int
+    ) -> int | None:
+        if judge.owner_of_claim(segment, unit) is not None:
             return None
         units = word & layout.WORD_UNITS_MASK
         if not 0 < units <= tail_units - unit:

@@ -14,6 +14,7 @@ import cometlog
 import cometlog.control
 from cometlog.control import Control
 from cometlog.errors import CorruptionError
+from cometlog.judging import Judge
 from cometlog.kernel import layout
 from cometlog.reader import ShardReader
 from cometlog.segment import Segment, byte_offset, list_segments, make_tail, tail_parts
@@ -260,6 +261,60 @@ def test_after_a_failed_sync_no_hole_is_passed_by(root: Path) -> None:
         assert [entry.number for entry in read_all(root)] == [0]
         control.clear_poison()
         control.close()
+
+
+def test_owner_that_commits_while_it_is_judged_is_not_passed_by(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit falls between the look at the slots, which finds nobody any more, and the last look at the word."""
+    with cometlog.open(root, CONFIG) as client:
+        for sequence in range(3):
+            client.append(STREAM, [payload(0, sequence)])
+        segment = Segment(segment_files(root)[0], writable=True)
+        unit = segment.word(0) & layout.WORD_UNITS_MASK
+        committed = segment.word(unit)
+        claimed = committed ^ (layout.KIND_DATA ^ layout.KIND_CLAIMED) << layout.WORD_KIND_SHIFT
+        assert segment.swap_word(unit, committed, claimed)
+        judge = Judge.owner_of_claim
+
+        def judge_while_it_commits(self: Judge, looked_at: Segment, at: int) -> object:
+            owner = judge(self, looked_at, at)
+            assert segment.swap_word(unit, claimed, committed)
+            return owner
+
+        monkeypatch.setattr(Judge, "owner_of_claim", judge_while_it_commits)
+        assert [entry.number for entry in read_all(root)] == [0, 1, 2]
+        segment.close()
+
+
+def test_owner_that_claims_while_it_is_judged_is_not_passed_by(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A free word gets its claim during the grace period, from a writer that then stops in its copy: it is alive."""
+    with cometlog.open(root, CONFIG) as client:
+        client.append(STREAM, [payload(0, 0)])
+        unit = tail_parts(Segment(segment_files(root)[0], writable=False).tail())[1]
+        hole_at_the_end(root, 1, 8)
+        client.append(STREAM, [payload(0, 2)])
+        segment = Segment(segment_files(root)[0], writable=True)
+        control = Control(root / SHARD / "control", writable=True)
+        slot = control.look_at_slot(0)  # the client's own, whose lock it holds
+        grace_period = Judge.grace_period
+
+        def claim_meanwhile(self: Judge, looked_at: Segment, deadline: float) -> object:
+            dead = grace_period(self, looked_at, deadline)
+            claimed = 1 << layout.WORD_INDEX_SHIFT | layout.KIND_CLAIMED << layout.WORD_KIND_SHIFT | 8
+            assert segment.swap_word(unit, 0, claimed)
+            control.mapping.store_release(layout.CONTROL_SLOTS + layout.SLOT_SEGMENT, 1)
+            control.mapping.store_release(layout.CONTROL_SLOTS + layout.SLOT_CLAIM, unit)
+            control.mapping.store_release(layout.CONTROL_SLOTS, slot.word + 4 | layout.STATE_MARKED)
+            return dead
+
+        monkeypatch.setattr(Judge, "grace_period", claim_meanwhile)
+        assert [entry.number for entry in read_all(root)] == [0]
+        control.mapping.store_release(layout.CONTROL_SLOTS, slot.word)
+        control.close()
+        segment.close()
 
 
 def test_claim_past_the_tail_is_corruption(root: Path) -> None:
