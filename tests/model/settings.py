@@ -58,8 +58,8 @@ SUITE = (
 FULL = (
     Search("two writers of two appends", one_segment((2, 1), (1,), capacity=4), 64068, ((), (0,), (1,))),
     Search("two writers, two repairers", one_segment((2,), (1,), capacity=3, repairers=2, kills=0), 127585),
-    Search("two writers, two repairers, one kill", one_segment((1,), (1,), capacity=2, repairers=2), 1),
-    Search("three writers", one_segment((2,), (1,), (1,), capacity=4, slots=3), 1),
+    Search("two writers, two repairers, one kill", one_segment((1,), (1,), capacity=2, repairers=2), 665752),
+    Search("three writers", one_segment((2,), (1,), (1,), capacity=4, slots=3), 1217743),
     Search("three writers, two slots", one_segment((2,), (1,), (1,), capacity=4, late=(2,)), 210261),
     Search(
         "rotation of mixed sizes",
@@ -67,9 +67,9 @@ FULL = (
         46204,
         ((), (0,), (1,), (2,)),
     ),
-    Search("three rotating writers", segments((2,), (2,), (2,), segments=4, unlinked=2, full=1), 1),
+    Search("three rotating writers", segments((2,), (2,), (2,), segments=4, unlinked=2, full=1), 28431),
     Search("a torn append, a rotation, a crash and a cut", shard(2, 1, claims=0, torn=1), 92020),
-    Search("a dead claim, a rotation, a crash and a cut", shard(1, 2), 1),
-    Search("two cuts and a crash of recovery", shard(1, 2, claims=0, cuts=2), 1),
-    Search("two syncs and two cuts", shard(1, 2, claims=0, crashes=0, syncs=2, cuts=2), 1),
+    Search("a dead claim, a rotation, a crash and a cut", shard(1, 2), 617626),
+    Search("two cuts and a crash of recovery", shard(1, 2, claims=0, cuts=2), 212965),
+    Search("two syncs and two cuts", shard(1, 2, claims=0, crashes=0, syncs=2, cuts=2), 99173),
 )

@@ -18,7 +18,7 @@ from recovery import STEPS as RECOVERY_STEPS
 from recovery import Recovery
 from repair_steps import REPAIRER_STEPS
 from rotation import STEPS as ROTATION_STEPS
-from settings import SUITE, Search
+from settings import FULL, SUITE, Search
 
 ENGINE = Path(__file__).parent.parent.parent / "engine" / "cometlog"
 ALL_STEPS = {*WRITER_STEPS, *REPAIRER_STEPS, *ROTATION_STEPS, *RECOVERY_STEPS}
@@ -137,3 +137,11 @@ def test_retention_is_not_in_the_engine(tmp_path: Path) -> None:
 
 def test_a_search_that_is_cut_short_says_so() -> None:
     assert not explore(SUITE[0].make(), states_max=100).complete
+
+
+def test_the_page_states_the_counts() -> None:
+    page = (Path(__file__).parent / "README.md").read_text()
+    assert [f"{sum(search.states for search in searches):,}" in page for searches in (SUITE, FULL)] == [
+        True,
+        True,
+    ]
