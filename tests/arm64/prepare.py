@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -21,7 +22,6 @@ DEBIAN_PACKAGES = (
     "libc6", "libgcc-s1", "libexpat1", "zlib1g", "libssl3", "libffi8", "libbz2-1.0", "liblzma5", "libsqlite3-0", "libuuid1",
     "libcrypt1", "libtinfo6", "libncursesw6", "libreadline8", "libnsl2", "libtirpc3",
 )  # fmt: skip
-WHEELS = ("zstandard>=0.22,<1", "pytest>=8.3,<10", "pytest-timeout>=2.3,<3", "hypothesis>=6.100,<7")
 CANNOT = 77
 STEP_LIMIT_S = 600
 
@@ -89,13 +89,20 @@ def unpack_python() -> None:
     (ROOT / "complete").touch()
 
 
+def needed() -> list[str]:
+    """Return what the engine and its tests depend on; nox stays on this side of qemu."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    listed = [*project["project"]["dependencies"], *project["dependency-groups"]["test"]]
+    return [requirement for requirement in listed if not requirement.startswith("nox")]
+
+
 def install_wheels() -> None:
     """Install what the tests need as wheels for arm64."""
     if (SITE / "pytest").exists():
         return
     platform = ("--platform", "manylinux2014_aarch64", "--python-version", PYTHON, "--implementation", "cp")
     pip = (sys.executable, "-m", "pip", "install", "--quiet", "--target", str(SITE))
-    run(*pip, *platform, "--only-binary=:all:", *WHEELS)
+    run(*pip, *platform, "--only-binary=:all:", *needed())
 
 
 def build_kernel() -> None:
