@@ -18,6 +18,22 @@ ROOT = Path(__file__).parent
 WHEELS = ROOT / "build" / "wheels"
 BUILDER = ROOT / "build" / "builder"
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+ARM64_CANNOT = 77
+# What qemu can show in one process. Child processes would need binfmt_misc, and /proc/cpuinfo is the host's.
+ARM64_TESTS = [
+    *(
+        f"tests/engine/test_{name}.py"
+        for name in ("checksum", "reference", "format_document", "entry_range", "wall_clock")
+    ),
+    *(
+        f"tests/engine/test_contract.py::test_contract[{path}-64K-100ms-pairs]"
+        for path in ("mmap", "buffered", "sync", "async")
+    ),
+    "tests/engine/test_contract.py::test_buffers_are_accepted_and_copied",
+    "tests/engine/test_contract.py::test_compressed_and_plain_frames_follow_one_another",
+    "--deselect=tests/engine/test_checksum.py::test_no_byte_outside_the_data_is_read",
+    "--deselect=tests/engine/test_checksum.py::test_the_instruction_is_used_where_the_cpu_has_it",
+]
 SUITE_USE = "suite needs the sections to run, for example: nox -s suite -- Q G (or: Q --profile full)"
 
 nox.needs_version = ">=2024.10.9"
@@ -69,15 +85,21 @@ DEBUG_ENGINE = Package(ENGINE.name, ENGINE.directory, ENGINE.sources, debug=True
 HARNESS = Package("cometbench", "harness", ("harness/cometbench", "harness/pyproject.toml"))
 
 
-def build(session: nox.Session, package: Package, wheels: Path) -> None:
-    """Build a package in an environment kept for that: with a new Cython each time, every module would be compiled anew."""
-    session.log(f"building {package.name}, {'debug' if package.debug else 'ordinary'}")
-    package.drop_leftovers()
+def prepare_builder(session: nox.Session, package: Package) -> Path:
+    """Have the environment in which packages are built, with what this one needs; return its pip."""
     pip = BUILDER / "bin" / "pip"
     if not pip.exists():
         session.run(sys.executable, "-m", "venv", str(BUILDER), external=True)
     needed = nox.project.load_toml(ROOT / package.directory / "pyproject.toml")["build-system"]["requires"]
     session.run(str(pip), "install", "--quiet", *needed, external=True)
+    return pip
+
+
+def build(session: nox.Session, package: Package, wheels: Path) -> None:
+    """Build a package in an environment kept for that: with a new Cython each time, every module would be compiled anew."""
+    session.log(f"building {package.name}, {'debug' if package.debug else 'ordinary'}")
+    package.drop_leftovers()
+    pip = prepare_builder(session, package)
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels)]
     kind = {"COMETLOG_DEBUG": "1" if package.debug else "0"}
     session.run(str(pip), "wheel", *options, f"./{package.directory}", env=kind, external=True)
@@ -254,3 +276,28 @@ def ceilings(session: nox.Session) -> None:
     """Count the instructions of the hot path with callgrind and hold them against their ceilings."""
     install(session, ENGINE, group="test")
     session.run("pytest", "tests/engine/test_instruction_ceilings.py", *session.posargs)
+
+
+@nox.session
+def arm64(session: nox.Session) -> None:
+    """Compile the kernel for arm64 and run its tests under qemu, in one process; says why where it cannot."""
+    python = prepare_builder(session, ENGINE).with_name("python")
+    said = session.run(
+        str(python), "tests/arm64/prepare.py", external=True, silent=True, success_codes=[0, ARM64_CANNOT]
+    )
+    if isinstance(said, str) and "cannot: " in said:
+        session.skip(said.rpartition("cannot: ")[2].strip())
+    place = ROOT / "build" / "arm64"
+    environment = {
+        "PYTHONPATH": str(place / "site"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HYPOTHESIS_STORAGE_DIRECTORY": str(place / "hypothesis"),
+    }
+    run = [
+        "qemu-aarch64-static",
+        "-L",
+        str(place / "root"),
+        str(place / "root" / "usr" / "bin" / "python3.11"),
+    ]
+    options = ["-p", "no:cacheprovider", "--basetemp", str(place / "tmp"), *(session.posargs or ARM64_TESTS)]
+    session.run(*run, "-m", "pytest", *options, env=environment, external=True)

@@ -6,9 +6,9 @@ repairer that is killed or stalled anywhere changes nothing that another would n
 Invariants: only words are written, never payload; a PAD never passes the tail seen first nor covers a live owner that can still
 commit: the word's owner was judged dead (``judging.py``), or had its time.
 
-Memory orders: tail, then slots, then the word again, each with acquire: a claim below that tail implies BUSY or later in its slot, and
-a slot that is past BUSY implies a word that is not zero. ARCHITECTURE.md, "Memory orders", gives the chains, and why the state of a
-slot need not be loaded again after its segment.
+Memory orders: tail, then slots, then the word again, each with acquire: a claim below that tail implies BUSY or later in its slot,
+and a slot that is past BUSY implies a word that is not zero. ARCHITECTURE.md, "Memory orders", gives the chains, and why the state of
+a slot need not be loaded again after its segment.
 """
 
 import time

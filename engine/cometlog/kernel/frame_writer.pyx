@@ -2,8 +2,8 @@
 
 Thread safety: the caller holds the lock of its path (byte 4, or byte 0 and a mutex) from ``put`` to ``publish``.
 Invariants: the frame is whole in the file before the tail is stored; the tail store (release) is the commit; a frame that was cut off
-leaves a word behind the tail that is not zero, which the next holder of the lock sees. The lock orders every load of the tail here; every
-order is argued in ARCHITECTURE.md, "Memory orders".
+leaves a word behind the tail that is not zero, which the next holder of the lock sees. The lock orders every load of the tail here;
+every order is argued in ARCHITECTURE.md, "Memory orders".
 """
 
 cimport cython

@@ -3,8 +3,8 @@
 Thread safety: every function here runs without the GIL, under the mutex of the helper that owns the Watch.
 
 Invariants: ``backed`` is raised only after the bytes below it are allocated and populated; nothing here shrinks a file. A helper that
-died or lags costs time, never correctness: whoever needs the bytes first does the same steps. Loads of tail and ``backed`` here decide how
-far to grow, no more; the raise of ``backed`` is what others rest on. Every order is argued in ARCHITECTURE.md, "Memory orders".
+died or lags costs time, never correctness: whoever needs the bytes first does the same steps. Loads of tail and ``backed`` here decide
+how far to grow, no more; the raise of ``backed`` is what others rest on. Every order is argued in ARCHITECTURE.md, "Memory orders".
 """
 
 from libc.errno cimport errno
