@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cometlog.errors import CorruptionError, NewerFormatError
-from cometlog.kernel import layout
+from cometlog.kernel import layout, waiting
 from cometlog.kernel.checksum import crc32c
 from cometlog.kernel.mapping import Mapping
 from cometlog.segment import open_checked
@@ -154,9 +154,14 @@ class Control:
         return self.mapping.load_acquire(layout.CONTROL_DURABLE_ENTRY)
 
     def raise_durable(self, entry: int, segment: int) -> None:
-        """Publish a durable position; a later one that is there already stays."""
+        """Publish a durable position, and wake who waits for one; a later one that is there already stays."""
         self.mapping.raise_to_at_least(layout.CONTROL_DURABLE_SEGMENT, segment)
         self.mapping.raise_to_at_least(layout.CONTROL_DURABLE_ENTRY, entry)
+        waiting.wake_durable(self.mapping)
+
+    def sleep_until_durable(self, seen: int, timeout_s: float) -> None:
+        """Sleep until the durable position is another than ``seen``, or ``timeout_s`` seconds passed."""
+        waiting.sleep_durable(self.mapping, seen & 0xFFFFFFFF, timeout_s)
 
     def reset_durable(self, entry: int, segment: int) -> None:
         """Set the durable position to what the mark says; only under exclusive byte 0."""

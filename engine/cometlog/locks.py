@@ -9,7 +9,6 @@ import errno
 import fcntl
 import os
 import struct
-import time
 from pathlib import Path
 
 from cometlog.kernel.fork_guard import guard_descriptor, release_descriptor
@@ -24,13 +23,13 @@ INDEX_BYTE = 5
 SLOT_BYTE_FIRST = 16
 
 _FLOCK = struct.Struct("hhqqi4x")
-_RETRY_S = 0.0005
 
 
 class ShardLocks:
     """The ``lock`` file of a shard, opened twice: once to hold locks, once to probe whether others hold them."""
 
     def __init__(self, path: Path, file_mode: int) -> None:
+        self.path = path
         self._holder = self._guarded(
             os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, file_mode)
         )
@@ -72,18 +71,6 @@ class ShardLocks:
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 return False
             raise
-        return True
-
-    def wait_exclusive(self, byte: int, timeout_s: float | None = None) -> bool:
-        """Lock ``byte`` exclusively, waiting in the kernel, or by trying again where there is a time limit (seconds)."""
-        if timeout_s is None:
-            self._request(fcntl.F_OFD_SETLKW, fcntl.F_WRLCK, byte)
-            return True
-        deadline = time.monotonic() + timeout_s
-        while not self.try_exclusive(byte):
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(_RETRY_S)
         return True
 
     def unlock(self, byte: int) -> None:

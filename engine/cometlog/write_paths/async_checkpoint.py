@@ -7,6 +7,7 @@ checkpoints of the helper thread (``storage.checkpoint_interval_ms``).
 import os
 
 from cometlog.durability import poisoned_error
+from cometlog.lock_wait import busy_error, wait_exclusive
 from cometlog.locks import APPEND_BYTE
 from cometlog.rotation import sync_directory
 from cometlog.write_paths.file_lock import FileLockPath
@@ -23,7 +24,9 @@ class AsyncPath(FileLockPath):
         self.shard.sync()
 
     def _lock(self) -> None:
-        self.shard.locks.wait_exclusive(APPEND_BYTE)
+        shard, timeout_s = self.shard, self.shard.config.concurrency.stall_timeout_s
+        if not wait_exclusive(shard.locks, shard.control, APPEND_BYTE, timeout_s):
+            raise busy_error(shard.locks, APPEND_BYTE, f"{self.stream}: nothing was appended", timeout_s)
 
     def _unlock(self) -> None:
         self.shard.locks.unlock(APPEND_BYTE)
