@@ -154,9 +154,12 @@ class Control:
         return self.mapping.load_acquire(layout.CONTROL_DURABLE_ENTRY)
 
     def raise_durable(self, entry: int, segment: int) -> None:
-        """Publish a durable position, and wake who waits for one; a later one that is there already stays."""
+        """Publish a durable position; a later one that is there already stays."""
         self.mapping.raise_to_at_least(layout.CONTROL_DURABLE_SEGMENT, segment)
         self.mapping.raise_to_at_least(layout.CONTROL_DURABLE_ENTRY, entry)
+
+    def wake_durable(self) -> None:
+        """Wake who sleeps in ``sleep_until_durable``."""
         waiting.wake_durable(self.mapping)
 
     def sleep_until_durable(self, seen: int, timeout_s: float) -> None:

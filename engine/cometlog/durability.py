@@ -19,7 +19,7 @@ from cometlog.control import Control
 from cometlog.durable_mark import DurableMark, MarkFile, read_mark
 from cometlog.errors import ClosedError, CorruptionError, SyncError
 from cometlog.kernel import layout, scan
-from cometlog.lock_wait import busy_error, wait_exclusive
+from cometlog.lock_wait import busy_error, release, wait_exclusive
 from cometlog.locks import SYNC_BYTE, ShardLocks
 from cometlog.repair import Repairer
 from cometlog.rotation import sync_directory
@@ -94,7 +94,7 @@ class Syncer:
                 if not self.covers(position):
                     self._sync_to_tail()
             finally:
-                self._locks.unlock(SYNC_BYTE)
+                release(self._locks, self._control, SYNC_BYTE)
 
     def covers(self, position: Position) -> bool:
         """Return whether everything before ``position`` is on stable storage; raises SyncError once a sync failed."""

@@ -31,7 +31,7 @@ def wait_exclusive(
     """Lock ``byte`` exclusively; False once it is ``needless``, or nothing became durable in the shard for ``timeout_s`` seconds.
 
     The kernel is not asked to wait for the lock, because a holder that was stopped would keep this process there for ever. What is
-    waited for is the durable position, which every holder raises right before it lets go; a holder that raised nothing, or died, is
+    slept on is the durable position, which a holder raises before it lets go by ``release``; one that raised nothing, or died, is
     noticed within a millisecond.
     """
     seen, deadline, pause_s = -1, 0.0, _PAUSE_S
@@ -46,6 +46,12 @@ def wait_exclusive(
         control.sleep_until_durable(seen, pause_s)
         pause_s = min(pause_s * _PAUSE_GROWTH, _PAUSE_S_MAX)
     return True
+
+
+def release(locks: ShardLocks, control: Control, byte: int) -> None:
+    """Unlock ``byte`` and wake who waits for it; in this order, or they would find it locked still."""
+    locks.unlock(byte)
+    control.wake_durable()
 
 
 def busy_error(locks: ShardLocks, byte: int, what: str, timeout_s: float) -> ShardBusyError:

@@ -45,7 +45,7 @@ def sleep(Mapping control not None, uint32_t ticket, double timeout_s):
 
 
 def wake_durable(Mapping control not None):
-    """Wake every process that waits for the durable position to rise; whoever raised it calls this."""
+    """Wake every process that sleeps until the durable position rises; whoever raised it calls this."""
     control.check_range(CONTROL_DURABLE_ENTRY, 8)
     futex_wake_all(<uint32_t *>(control.base + CONTROL_DURABLE_ENTRY))
 

@@ -7,7 +7,7 @@ checkpoints of the helper thread (``storage.checkpoint_interval_ms``).
 import os
 
 from cometlog.durability import poisoned_error
-from cometlog.lock_wait import busy_error, wait_exclusive
+from cometlog.lock_wait import busy_error, release, wait_exclusive
 from cometlog.locks import APPEND_BYTE
 from cometlog.rotation import sync_directory
 from cometlog.write_paths.file_lock import FileLockPath
@@ -29,7 +29,7 @@ class AsyncPath(FileLockPath):
             raise busy_error(shard.locks, APPEND_BYTE, f"{self.stream}: nothing was appended", timeout_s)
 
     def _unlock(self) -> None:
-        self.shard.locks.unlock(APPEND_BYTE)
+        release(self.shard.locks, self.shard.control, APPEND_BYTE)
 
     def _commit(self) -> int:
         segment = self.shard.segment
