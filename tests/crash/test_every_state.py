@@ -328,3 +328,26 @@ def test_writer_stalled_in_every_state_harms_nobody(
             labels = [label for state in states[: index + 1] for label in state.labels]
             stall = stall_here(traced, client, labels, sequence)
             count(stalls=1, fenced=stall.is_fenced, named_as_stalled=stall.claimed_nothing_seen)
+
+
+@pytest.mark.parametrize("operation", ["append", "batch"], indirect=True)
+def test_append_that_is_given_up_three_times_raises_and_leaves_nothing(
+    traced: Traced, operation: str, count: Count, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repair, "FENCE_AFTER_S", 0.02)
+    sequence = itertools.count()
+    with cometlog.open(traced.root, make_config(SEGMENT_BYTES)) as client:
+        traced.begin(operation)
+        before = traced.before_is_acknowledged()
+        for _ in range(3):
+            while "MARKED" not in next(traced.states()).labels:
+                pass
+            append_beside(traced, client, sequence)
+            assert entries_of(client) == before | traced.acknowledged
+        traced.tracee.go_on(helper=False)
+        assert traced.outcome() == "AppendFencedError"
+        assert entries_of(client) == traced.acknowledged
+        traced.begin(operation)
+        traced.resume()
+        assert entries_of(client) == traced.acknowledged
+    count(fenced=3)
