@@ -279,12 +279,14 @@ def stall_here(traced: Traced, client: cometlog.Client, labels: list[str], seque
     if stall.claimed_nothing_seen:
         with pytest.raises(StalledWriterError, match=name):
             client.sync()
-        assert entries_of(client) == before
+        found = entries_of(client)
+        assert found == before
         last = append_beside(traced, client, sequence)
     elif stall.holds_sync:
         with pytest.raises(ShardBusyError, match=name):
             client.sync()
-        assert entries_of(client) == expected
+        found = entries_of(client)
+        assert found == expected
     else:
         client.sync()
         found = entries_of(client)
@@ -294,7 +296,9 @@ def stall_here(traced: Traced, client: cometlog.Client, labels: list[str], seque
         )
         assert expected.items() <= found.items()
     traced.resume()
-    assert entries_of(client) == traced.acknowledged
+    later = entries_of(client)
+    assert later == traced.acknowledged
+    assert list(later.items())[: len(found)] == list(found.items()), "what was read once changed"
     client.sync()
     return stall
 
