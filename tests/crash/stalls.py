@@ -14,7 +14,7 @@ from support import KIB, STREAM, Worker, make_config, owner_and_sequence, payloa
 
 SCRIPT = Path(__file__).with_name("stall_workers.py")
 STALLED, OTHER = 1, 2
-TIMEOUT_S = 0.5
+TIMEOUT_S = 0.3
 """What ``stall_timeout_s`` is where a test waits for it to pass."""
 STOP = int(signal.SIGSTOP)
 
