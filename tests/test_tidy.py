@@ -16,7 +16,7 @@ SIZED_TREES = ("engine", "harness", "experiments", "tests")
 ENGINE = ROOT / "engine" / "cometlog"
 COMMON = {
     "config", "control", "dictionaries", "durable_mark", "errors", "file_system", "files", "fixed_file", "group_offsets",
-    "judging", "kernel", "locks", "names", "proof", "segment", "window",
+    "judging", "kernel", "lock_wait", "locks", "names", "proof", "segment", "window",
 }  # fmt: skip
 READ_SIDE = {
     "columnar", "consumer", "group_shard", "header_rebuild", "index", "inflate", "onlooker", "processing", "ranges",

@@ -103,7 +103,9 @@ class ConcurrencyConfig(_Group):
     """Processes on one shard.
 
     ``attach_timeout_s``: how long the first append waits for another process that recovers the shard. Default 30 s.
-    ``stall_timeout_s``: how long ``sync`` waits for a live writer that stopped in the middle of an append. Default 10 s.
+    ``stall_timeout_s``: how long ``sync`` waits for a live writer that stopped in the middle of an append, and how long ``sync`` and
+    the appends of the paths that hold a lock wait for a live process that stopped while it held it. Shorter than the slowest sync of
+    the disk, it raises errors where there is only a queue. Default 10 s.
     ``gather_delay_us``: how long a sync waits for more appends to share it; raises throughput of many durable writers, and the latency
     of one. Default 0.
     """

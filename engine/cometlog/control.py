@@ -14,7 +14,7 @@ from pathlib import Path
 from cometlog.errors import CometlogError, CorruptionError, NewerFormatError
 from cometlog.files import open_checked
 from cometlog.fixed_file import create_fixed_file
-from cometlog.kernel import layout
+from cometlog.kernel import layout, waiting
 from cometlog.kernel.checksum import crc32c
 from cometlog.kernel.mapping import Mapping
 from cometlog.segment import list_segments
@@ -203,6 +203,14 @@ class Control:
         # The segment first: who sees the entry (acquire) sees its segment.
         self.mapping.raise_to_at_least(layout.CONTROL_DURABLE_SEGMENT, segment)
         self.mapping.raise_to_at_least(layout.CONTROL_DURABLE_ENTRY, entry)
+
+    def wake_durable(self) -> None:
+        """Wake who sleeps in ``sleep_until_durable``."""
+        waiting.wake_durable(self.mapping)
+
+    def sleep_until_durable(self, seen: int, timeout_s: float) -> None:
+        """Sleep until the durable position is another than ``seen``, or ``timeout_s`` seconds passed."""
+        waiting.sleep_durable(self.mapping, seen & 0xFFFFFFFF, timeout_s)
 
     def reset_durable(self, entry: int, segment: int) -> None:
         """Set the durable position to what the mark says; only under exclusive byte 0."""

@@ -19,6 +19,7 @@ from cometlog.control import Control
 from cometlog.durable_mark import DurableMark, MarkFile, read_mark
 from cometlog.errors import ClosedError, CorruptionError, SyncError
 from cometlog.kernel import layout, scan
+from cometlog.lock_wait import busy_error, release, wait_exclusive
 from cometlog.locks import SYNC_BYTE, ShardLocks
 from cometlog.place import Place
 from cometlog.repair import Repairer
@@ -77,7 +78,7 @@ class Syncer:
         """Return once everything before ``position`` is on stable storage.
 
         Raises SyncError, in every process from then on, when the file system failed; StalledWriterError when a live writer
-        stopped inside the range.
+        stopped inside the range; ShardBusyError when another process stopped in the middle of its sync.
         """
         if self._gather_delay_s:
             time.sleep(self._gather_delay_s)
@@ -86,12 +87,18 @@ class Syncer:
                 raise ClosedError(f"the client that wrote {self._stream} was closed before its sync began")
             if self.covers(position):
                 return
-            self._locks.wait_exclusive(SYNC_BYTE)
+            timeout_s = self._stall_timeout_s
+            if not wait_exclusive(
+                self._locks, self._control, SYNC_BYTE, timeout_s, lambda: self.covers(position)
+            ):
+                if self.covers(position):
+                    return
+                raise busy_error(self._locks, SYNC_BYTE, f"{self._stream}: nothing was synced", timeout_s)
             try:
                 if not self.covers(position):
                     self._sync_to_tail()
             finally:
-                self._locks.unlock(SYNC_BYTE)
+                release(self._locks, self._control, SYNC_BYTE)
 
     def covers(self, position: Position) -> bool:
         """Return whether everything before ``position`` is on stable storage; raises SyncError once a sync failed."""
@@ -188,13 +195,14 @@ class Syncer:
         if not self.mutex.acquire(blocking=False):
             return  # a sync in another thread of this client holds byte 3 and writes a mark of its own
         try:
-            # The append is durable and visible: a mark that cannot be written lags, and fails nothing.
-            with suppress(OSError):
-                self._locks.wait_exclusive(SYNC_BYTE)
-                try:
+            if not self._locks.try_exclusive(SYNC_BYTE):
+                return  # so does the process that has it, or it was stopped; the append is durable without a mark
+            try:
+                # The append is durable and visible: a mark that cannot be written lags, and fails nothing.
+                with suppress(OSError):
                     self._write_mark(self._read_mark(), segment, Position(segment.number, units, next_entry))
-                finally:
-                    self._locks.unlock(SYNC_BYTE)
+            finally:
+                self._locks.unlock(SYNC_BYTE)
         finally:
             self.mutex.release()
 

@@ -16,6 +16,7 @@ from cometlog.durable_mark import read_mark
 from cometlog.errors import CorruptionError, ShardBusyError, WritePathConflictError
 from cometlog.files import check_directory, make_directory, sync_directory
 from cometlog.kernel import layout
+from cometlog.lock_wait import holder_name, wait_exclusive
 from cometlog.locks import ATTACH_BYTE, LEAVE_BYTE, ShardLocks
 from cometlog.place import Place
 from cometlog.rotation import PreparedFile, capacity_for, file_length_for, new_header
@@ -61,7 +62,7 @@ class Entrance:
         while (control := self._try_enter(time.monotonic() - started)) is None:
             if time.monotonic() - started > self._config.concurrency.attach_timeout_s:
                 raise ShardBusyError(
-                    f"{self._stream}: another process has held the shard alone for "
+                    f"{self._stream}: {holder_name(self._locks, ATTACH_BYTE)} has held the shard alone for "
                     f"{self._config.concurrency.attach_timeout_s} s (concurrency.attach_timeout_s)"
                 )
             time.sleep(_ATTACH_LOOK_S)
@@ -120,21 +121,27 @@ class Entrance:
         Control.create(path, self._config.storage.file_mode, segment_of_this_boot(self._directory))
         return Control(path, writable=True)
 
-    def leave(self) -> bool:
+    def leave(self, control: Control) -> bool:
         """Hold the shard alone if nobody else is attached (True), or else stop being attached.
 
-        Two that leave at once would each see the other, so they ask one after the other: byte 2 is held for two calls.
+        Two that leave at once would each see the other, so they ask one after the other: byte 2 is held for two calls. A process that
+        was stopped between them does not keep this one: without a clean record, whoever opens the shard next recovers it.
         """
         if self._exclusive:
             return True
-        self._locks.wait_exclusive(LEAVE_BYTE)
+        if not wait_exclusive(self._locks, control, LEAVE_BYTE, self._config.concurrency.stall_timeout_s):
+            self._locks.unlock(ATTACH_BYTE)
+            return False
         try:
-            last = self._locks.try_exclusive(ATTACH_BYTE)
-            if not last:
-                self._locks.unlock(ATTACH_BYTE)
-            return last
+            return self._is_last()
         finally:
             self._locks.unlock(LEAVE_BYTE)
+
+    def _is_last(self) -> bool:
+        last = self._locks.try_exclusive(ATTACH_BYTE)
+        if not last:
+            self._locks.unlock(ATTACH_BYTE)
+        return last
 
     @staticmethod
     def _path_in_use(path: Path) -> str | None:

@@ -18,9 +18,12 @@ from cometlog.kernel import layout
 from cometlog.kernel.checksum import crc32c
 from cometlog.kernel.group_position import GroupPosition, decode_position, encode_position
 from cometlog.kernel.mapping import Mapping
+from cometlog.lock_wait import busy_error
 from cometlog.locks import GROUP_BYTE, ShardLocks
 
 OFFSETS_FILE = "offsets"
+_WAIT_S = 10.0
+_LOOK_AGAIN_S = 0.0005
 _LINE = struct.Struct(f"<QQQII{layout.GROUP_NAME_BYTES_MAX}s")
 
 
@@ -130,7 +133,13 @@ class GroupOffsets:
             return found
         locks = ShardLocks(self._directory / "lock", file_mode)
         try:
-            locks.wait_exclusive(GROUP_BYTE)
+            until = time.monotonic() + _WAIT_S
+            while not locks.try_exclusive(GROUP_BYTE):
+                if time.monotonic() > until:
+                    raise busy_error(
+                        locks, GROUP_BYTE, f"{self._stream}: group {name!r} was not made", _WAIT_S
+                    )
+                time.sleep(_LOOK_AGAIN_S)
             return self.find(name) or self._make(name, position)
         finally:
             locks.close()

@@ -57,6 +57,7 @@ class ShardLocks:
     """The ``lock`` file of a shard, opened twice: once to hold locks, once to probe whether others hold them."""
 
     def __init__(self, path: Path, file_mode: int, directory_fd: int | None = None) -> None:
+        self.path = path
         self._holder = self._guarded(open_or_create(path, file_mode, directory_fd))
         try:
             self._probe = LockProbe(path, directory_fd)
@@ -101,18 +102,6 @@ class ShardLocks:
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 return False
             raise
-        return True
-
-    def wait_exclusive(self, byte: int, timeout_s: float | None = None) -> bool:
-        """Lock ``byte`` exclusively, waiting in the kernel, or by trying again where there is a time limit (seconds)."""
-        if timeout_s is None:
-            self._request(fcntl.F_OFD_SETLKW, fcntl.F_WRLCK, byte)
-            return True
-        deadline = time.monotonic() + timeout_s
-        while not self.try_exclusive(byte):
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(_RETRY_S)
         return True
 
     def unlock(self, byte: int) -> None:

@@ -341,7 +341,7 @@ class Shard:
             try:
                 self.watch.close()
                 self.slots.give_back()
-                if self._entrance.leave() and not self.control.poisoned:
+                if self._entrance.leave(self.control) and not self.control.poisoned:
                     self.syncer.leave(self._position_alone())
                     tail = self.segment.tail()
                     self.control.write_clean_record(

@@ -2,7 +2,8 @@
 
 Invariant (no wake-up is lost): a waiter reads the futex word, sets the waiting flag, fences, looks at the log again, and only then
 sleeps on the value it read. A writer commits with a sequentially consistent CAS and then loads the flags; whoever clears the
-flag adds one to the futex word before it wakes, so a waiter that was not asleep yet does not fall asleep.
+flag adds one to the futex word before it wakes, so a waiter that was not asleep yet does not fall asleep. The durable position is a
+futex of its own: it changes before its waiters are woken, and they sleep on the value that they read.
 """
 
 from libc.errno cimport ENOSYS, errno
@@ -13,7 +14,7 @@ import time
 from cometlog.kernel.atomics cimport (
     fence_seq_cst, fetch_add_acq_rel_u32, fetch_and_acq_rel, fetch_or_acq_rel, load_acquire_u32,
 )
-from cometlog.kernel.layout cimport CONTROL_FLAGS, CONTROL_FUTEX, FLAG_WAITING
+from cometlog.kernel.layout cimport CONTROL_DURABLE_ENTRY, CONTROL_FLAGS, CONTROL_FUTEX, FLAG_WAITING
 from cometlog.kernel.mapping cimport Mapping
 
 
@@ -94,3 +95,23 @@ cdef void pin_all(list controls, Py_ssize_t change):
     cdef Mapping control
     for control in controls:
         control.exports += change
+
+
+def wake_durable(Mapping control not None):
+    """Wake every process that sleeps until the durable position rises; whoever raised it calls this."""
+    control.check_range(CONTROL_DURABLE_ENTRY, 8)
+    futex_wake_all(<uint32_t *>(control.base + CONTROL_DURABLE_ENTRY))
+
+
+def sleep_durable(Mapping control not None, uint32_t seen, double timeout_s):
+    """Sleep until the low half of the durable position is not ``seen``, or ``timeout_s`` seconds passed. Releases the GIL."""
+    cdef timespec timeout
+    cdef uint32_t *word
+    control.check_range(CONTROL_DURABLE_ENTRY, 8)
+    word = <uint32_t *>(control.base + CONTROL_DURABLE_ENTRY)
+    timeout.tv_sec = <long>timeout_s
+    timeout.tv_nsec = <long>((timeout_s - timeout.tv_sec) * 1e9)
+    control.exports += 1
+    with nogil:
+        futex_wait(word, seen, &timeout)
+    control.exports -= 1

@@ -7,6 +7,7 @@ checkpoints of the helper thread (``storage.checkpoint_interval_ms``).
 import os
 
 from cometlog.durability import poisoned_error
+from cometlog.lock_wait import busy_error, release, wait_exclusive
 from cometlog.locks import APPEND_BYTE
 from cometlog.write_paths.file_lock import FileLockPath
 
@@ -22,15 +23,17 @@ class AsyncPath(FileLockPath):
         self.shard.sync()
 
     def _lock(self) -> None:
-        self.shard.locks.wait_exclusive(APPEND_BYTE)
+        shard, timeout_s = self.shard, self.shard.config.concurrency.stall_timeout_s
+        if not wait_exclusive(shard.locks, shard.control, APPEND_BYTE, timeout_s):
+            raise busy_error(shard.locks, APPEND_BYTE, f"{self.stream}: nothing was appended", timeout_s)
         try:
-            self.shard.place.check_file("lock")
+            shard.place.check_file("lock")
         except BaseException:
             self._unlock()
             raise
 
     def _unlock(self) -> None:
-        self.shard.locks.unlock(APPEND_BYTE)
+        release(self.shard.locks, self.shard.control, APPEND_BYTE)
 
     def _commit(self) -> int:
         segment = self.shard.segment
