@@ -19,12 +19,11 @@ from pathlib import Path
 
 from cometlog.errors import ClosedError, EntryNotFoundError, StalledWriterError
 from cometlog.index import INDEX_ENTRIES_MAX
-from cometlog.kernel import layout
 from cometlog.kernel.scan import STOP_BLOCKED, STOP_FULL, STOP_SEAL
 from cometlog.read_batch import Entry, ReadBatch, Run
 from cometlog.segment import SegmentName
 from cometlog.segment_chain import TRIES_MAX, SegmentChain
-from cometlog.segment_reader import SegmentReader
+from cometlog.segment_reader import SegmentReader, is_final
 
 BLOCKED_PATIENCE_S = 0.001
 SCAN_ENTRIES = 1000
@@ -43,10 +42,6 @@ class VerifyReport:
     frames: int
     entries: int
     blocked_at: tuple[int, int] | None
-
-
-def _is_final(word: int) -> bool:
-    return word != 0 and word >> layout.WORD_KIND_SHIFT & 7 != layout.KIND_CLAIMED
 
 
 class ShardReader:
@@ -78,12 +73,13 @@ class ShardReader:
         Returns the segment to go on in once the word is final, None if it stays as it is.
         """
         deadline = time.monotonic() + BLOCKED_PATIENCE_S
-        while not _is_final(segment.word(unit)):
+        while not is_final(segment.word(unit)):
             if time.monotonic() > deadline:
                 break
             time.sleep(_LOOK_AGAIN_S)
         else:
             return segment
+        segment.refuse_durable(unit)
         if self._repair is None:
             return None
         self._lock.release()
@@ -99,7 +95,7 @@ class ShardReader:
             segment = self._chain.open(SegmentName(segment.number, segment.base))
         except FileNotFoundError:
             return None
-        return segment if unit < segment.look().units and _is_final(segment.word(unit)) else None
+        return segment if unit < segment.look().units and is_final(segment.word(unit)) else None
 
     # ---- Reading ----
 
@@ -191,7 +187,7 @@ class ShardReader:
         """
         batch = self.read(0 if start is None else start, SCAN_ENTRIES)
         while len(batch):
-            for entry in batch:
+            for entry in batch.each():
                 if stop is not None and entry.number >= stop:
                     return
                 yield entry
@@ -213,6 +209,8 @@ class ShardReader:
             while True:
                 start = max(first, following - span)
                 runs, position = self._runs_between(start, following)
+                # Nothing but new entries lies behind: a read that finds more that the tail counts not, finds damage.
+                self._read(position, 1)
                 found = sum(run.frames.entries for run in runs)
                 if found >= count or start == first:
                     return ReadBatch(self.stream, _last(runs, found - count), position)
@@ -283,7 +281,7 @@ class ShardReader:
                 number = max(number, segment.base)
                 tail = segment.look()
                 found = segment.collect(number - segment.base, SCAN_ENTRIES, tail, whole_frames=True)
-                ReadBatch(self.stream, [Run(segment.path, found.frames)], number).arrow_batches()
+                ReadBatch(self.stream, [Run(segment.path, found.frames)], number).check()
                 frames += len(found.frames)
                 entries += found.frames.entries
                 number = segment.base + found.next_index

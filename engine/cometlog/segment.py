@@ -16,6 +16,12 @@ from cometlog.kernel.mapping import Mapping
 _NAME = re.compile(r"([0-9]{10})-([0-9]{20})\.seg")
 _HEADER = struct.Struct("<8sIIQQ16s16sQQQ")
 OPEN_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
+NUMBER_MAX = 10**10 - 1
+"""Largest segment number: a file name has ten digits for it."""
+BASE_MAX = 2**64 - 2**32
+"""Largest base: the entries of one segment behind it still have numbers of 64 bits."""
+_SCAN_BYTES = 1 << 16
+_ZEROS = bytes(_SCAN_BYTES)
 
 
 class SegmentName(NamedTuple):
@@ -106,6 +112,10 @@ def decode_header(page: bytes, path: Path) -> SegmentHeader:
             f"segment capacity is {capacity} units, at most {layout.MAX_CAPACITY_UNITS}",
             file=str(path), offset=layout.SEGMENT_CAPACITY,
         )  # fmt: skip
+    if base > BASE_MAX:
+        raise CorruptionError(
+            f"segment base is {base}, at most {BASE_MAX}", file=str(path), offset=layout.SEGMENT_BASE
+        )
     name = parse_segment_name(path.name)
     if name is not None and name != (number, base):
         raise CorruptionError(
@@ -195,6 +205,16 @@ class Segment:
     def swap_word(self, unit: int, expected: int, desired: int) -> bool:
         """Replace the word at a unit if it is as expected; True if replaced."""
         return self.mapping.compare_and_swap(byte_offset(unit), expected, desired)
+
+    def next_used_unit(self, start: int, stop: int) -> int:
+        """Return the first unit in [start, stop) that is not zero, or ``stop``; the caller knows that the file reaches there."""
+        while start < stop:
+            length = min(_SCAN_BYTES, (stop - start) * layout.UNIT_BYTES)
+            chunk = self.mapping.read(byte_offset(start), length)
+            if chunk != _ZEROS[:length]:
+                return start + (length - len(chunk.lstrip(b"\0"))) // layout.UNIT_BYTES
+            start += length // layout.UNIT_BYTES
+        return stop
 
     def marker_word(self, unit: int, kind: int, units: int) -> int:
         """Return the PAD or SEAL word that belongs at ``unit``."""

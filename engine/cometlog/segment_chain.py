@@ -7,6 +7,7 @@ directory is listed, so a segment that is missing from the list was either retir
 from pathlib import Path
 
 from cometlog.control import Control
+from cometlog.durable_mark import read_mark
 from cometlog.errors import CorruptionError
 from cometlog.kernel import layout
 from cometlog.kernel.scan import STOP_SEAL
@@ -28,10 +29,24 @@ class SegmentChain:
         self._index_entries_max = index_entries_max
         self._open: dict[int, SegmentReader] = {}
         self._control: Control | None = None
+        self._listed: list[SegmentName] | None = None
 
     def refresh(self) -> list[SegmentName]:
-        """List the directory again and return the segments, lowest number first."""
+        """List the directory again and return the segments, lowest number first.
+
+        Raises CorruptionError where the segment that the durable mark names is gone with all that followed.
+        """
         self.names = list_segments(self._directory)
+        if self.names != self._listed:
+            # A segment is linked before a mark names it, so it is in a listing made after the mark was read.
+            mark = read_mark(self._directory / "durable")
+            self.names = list_segments(self._directory)
+            if mark is not None and (not self.names or self.names[-1].number < mark.number):
+                raise CorruptionError(
+                    f"segment {mark.number} of the durable mark is missing",
+                    file=str(self._directory / "durable"), offset=0, stream=self.stream,
+                )  # fmt: skip
+            self._listed = self.names
         return self.names
 
     def open(self, name: SegmentName) -> SegmentReader:
@@ -67,7 +82,7 @@ class SegmentChain:
         if self._control is None:
             try:
                 control = Control(self._directory / "control", writable=False)
-            except FileNotFoundError:
+            except (FileNotFoundError, CorruptionError):
                 return None
             if control.stored_boot_identity != control.boot_identity():
                 control.close()
