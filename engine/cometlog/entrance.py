@@ -13,7 +13,7 @@ from cometlog import recovery
 from cometlog.config import Config
 from cometlog.control import Control
 from cometlog.durable_mark import read_mark
-from cometlog.errors import NotALogError, ShardBusyError, WritePathConflictError
+from cometlog.errors import CorruptionError, NotALogError, ShardBusyError, WritePathConflictError
 from cometlog.kernel import layout
 from cometlog.locks import ATTACH_BYTE, LEAVE_BYTE, ShardLocks
 from cometlog.rotation import PreparedFile, capacity_for, file_length_for, new_header, sync_directory
@@ -55,6 +55,12 @@ class Entrance:
 
         Raises WritePathConflictError where live processes use another path, ShardBusyError after ``concurrency.attach_timeout_s``.
         """
+        try:
+            return self._wait_to_enter()
+        except CorruptionError as error:
+            raise error.of_stream(self._stream) from error.__cause__
+
+    def _wait_to_enter(self) -> Control:
         started = time.monotonic()
         while (control := self._try_enter(time.monotonic() - started)) is None:
             if time.monotonic() - started > self._config.concurrency.attach_timeout_s:
@@ -95,7 +101,13 @@ class Entrance:
     def _enter_alone(self, path: Path) -> Control:
         if not path.exists():
             Control.create(path, self._config.storage.file_mode)
-        control = Control(path, writable=True)
+        try:
+            control = Control(path, writable=True)
+        except CorruptionError:
+            # Nobody is attached and nothing in it outlives a reboot: a new one says that recovery has to trust frames alone.
+            path.unlink()
+            Control.create(path, self._config.storage.file_mode)
+            control = Control(path, writable=True)
         try:
             self._prepare(control)
         except BaseException:
@@ -137,7 +149,13 @@ class Entrance:
         """Make the shard ready while nobody else is attached: remove left-overs, create or recover, clear the slots."""
         for left_over in self._directory.glob("*.tmp.*"):
             left_over.unlink(missing_ok=True)
+        mark = read_mark(self._directory / "durable")
         if not list_segments(self._directory):
+            if mark is not None or control.active:
+                raise CorruptionError(
+                    f"the shard has no segment, but had {mark.number if mark is not None else control.active}",
+                    file=str(self._directory), offset=0,
+                )  # fmt: skip
             control.set_active(self._create_first_segment())
         elif not recovery.is_clean(self._directory, control):
             control.withdraw_write_path()

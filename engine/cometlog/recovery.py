@@ -11,14 +11,14 @@ that may hold old frames are never appended into.
 import os
 from pathlib import Path
 
-from cometlog.control import Control
+from cometlog.control import CleanRecord, Control
 from cometlog.durable_mark import DurableMark, MarkFile, read_mark
 from cometlog.errors import CorruptionError
 from cometlog.kernel import layout, scan
 from cometlog.locks import ShardLocks
 from cometlog.repair import Repairer
 from cometlog.rotation import PreparedFile, file_length_for, new_header, next_header, sync_directory
-from cometlog.segment import Segment, SegmentName, byte_offset, list_segments, tail_parts
+from cometlog.segment import NUMBER_MAX, Segment, SegmentName, byte_offset, list_segments, tail_parts
 
 DISCARDED_SUFFIX = ".discarded"
 _NO_WAIT_S = 0.0
@@ -35,9 +35,33 @@ def is_clean(directory: Path, control: Control) -> bool:
         return False
     segment = Segment(directory / names[-1].file_name, writable=False)
     try:
-        return segment.header.uuid == record.uuid and segment.tail() == record.tail
+        return (
+            segment.header.uuid == record.uuid
+            and segment.tail() == record.tail
+            and _is_marked_soundly(segment, read_mark(directory / "durable"))
+            and _is_empty_behind_its_tail(segment)
+        )
     finally:
         segment.close()
+
+
+def _is_marked_soundly(segment: Segment, mark: DurableMark | None) -> bool:
+    """Return whether the mark, which may lag, lies in the active segment or before it."""
+    if mark is None or mark.number < segment.number:
+        return True
+    entries, units, _ = tail_parts(segment.tail())
+    return (
+        mark.uuid == segment.header.uuid
+        and mark.unit <= units
+        and segment.base <= mark.next_entry <= segment.base + entries
+    )
+
+
+def _is_empty_behind_its_tail(segment: Segment) -> bool:
+    """Return whether the next append finds zeros that the file has: a claim of anything else would never become a frame."""
+    units = tail_parts(segment.tail())[1]
+    backed = segment.backed_units()
+    return units <= backed <= segment.readable_units() and segment.next_used_unit(units, backed) == backed
 
 
 def recover(
@@ -48,7 +72,9 @@ def recover(
     Raises CorruptionError for damage below the durable mark.
     """
     recovery = _Recovery(directory, stream, control, capacity_units, file_mode)
-    if control.stored_boot_identity == control.boot_identity() and not control.poisoned:
+    same_boot = control.stored_boot_identity == control.boot_identity() and not control.poisoned
+    if same_boot and not recovery.is_contradicted(control.read_clean_record()):
+        recovery.check_active()
         repairer = Repairer(control, locks, alone=True)
         if recovery.repair_all(repairer):
             return repairer.repaired_words
@@ -66,12 +92,49 @@ class _Recovery:
         self._capacity_units = capacity_units
         self._file_mode = file_mode
         self._mark = read_mark(directory / "durable")
-        names = list_segments(directory)
+        self._names = list_segments(directory)
         if self._mark is not None:
-            mark_number = self._mark.number
-            self._names = [name for name in names if name.number >= mark_number] or names[-1:]
-        else:
-            self._names = names
+            self._names = self._names_from_mark(self._mark)
+
+    def _names_from_mark(self, mark: DurableMark) -> list[SegmentName]:
+        """Return the segments from the mark's on. Retention removes the oldest first, and none behind the mark."""
+        found = [name for name in self._names if name.number >= mark.number]
+        if not found or (found[0].number > mark.number and len(found) < len(self._names)):
+            raise CorruptionError(
+                f"segment {mark.number} of the durable mark is missing",
+                file=str(self._directory / "durable"), offset=0, stream=self._stream,
+            )  # fmt: skip
+        return found
+
+    def _highest_number(self) -> int:
+        """Return the highest segment number ever seen here, set aside or marked segments included."""
+        seen = [
+            int(path.name[:10]) for path in self._directory.glob("[0-9]*.seg*") if path.name[:10].isdecimal()
+        ]
+        return max([*seen, self._mark.number if self._mark is not None else 0])
+
+    def is_contradicted(self, record: CleanRecord | None) -> bool:
+        """Return whether the files changed as no append changes them since the last client left: nothing to repair, much to doubt."""
+        if record is None:
+            return False
+        name = self._names[-1]
+        if not name.number == record.number == self._control.active:
+            return True
+        segment = self._open(name)
+        try:
+            entries, units, _ = tail_parts(segment.tail())
+            before_entries, before_units, _ = tail_parts(record.tail)
+            return segment.header.uuid != record.uuid or entries <= before_entries or units <= before_units
+        finally:
+            segment.close()
+
+    def check_active(self) -> None:
+        """Raise CorruptionError where the active segment, linked before it became active, is gone."""
+        if self._control.active > self._highest_number():
+            raise CorruptionError(
+                f"the active segment {self._control.active} is missing",
+                file=str(self._control.path), offset=layout.CONTROL_ACTIVE, stream=self._stream,
+            )  # fmt: skip
 
     def _open(self, name: SegmentName) -> Segment:
         return Segment(self._directory / name.file_name, writable=True)
@@ -79,14 +142,29 @@ class _Recovery:
     def _start(self, segment: Segment) -> tuple[int, int]:
         """Return unit and entry index from which a segment is walked: the mark's, or its first."""
         mark = self._mark
-        if mark is None or mark.uuid != segment.header.uuid:
+        if mark is None or mark.number != segment.number:
             return 0, 0
+        index = mark.index_in(segment.header, segment.path)
         if mark.unit > segment.readable_units():
             raise CorruptionError(
                 f"file ends before the durable mark at unit {mark.unit}",
                 file=str(segment.path), offset=byte_offset(mark.unit), stream=self._stream,
             )  # fmt: skip
-        return mark.unit, mark.next_entry - segment.base
+        entries, units, _ = tail_parts(segment.tail())
+        if units < mark.unit or entries < index:
+            self._check_durable(segment, mark.unit, index)
+        return mark.unit, index
+
+    def _check_durable(self, segment: Segment, unit: int, index: int) -> None:
+        """Raise CorruptionError unless the frames reach the mark that the tail, or an older file in place of this one, does not."""
+        walk = scan.Walk(segment.mapping, segment.header.uuid)
+        tail = index << layout.TAIL_ENTRIES_SHIFT | unit
+        if walk.advance(tail, unit, True) != scan.STOP_TAIL:
+            raise CorruptionError(
+                f"frames end before the durable mark at unit {unit}: {scan.WRONG_TEXTS.get(walk.wrong, 'a free word')}",
+                file=str(segment.path), offset=byte_offset(walk.unit), stream=self._stream,
+                entry=segment.base + walk.next_index,
+            )  # fmt: skip
 
     def repair_all(self, repairer: Repairer) -> bool:
         """Repair every segment from the mark's to the active one; False where something does not walk."""
@@ -109,7 +187,7 @@ class _Recovery:
         unit, index = self._start(segment)
         tail = segment.tail()
         readable = segment.readable_units()
-        if tail_parts(tail)[1] > readable or segment.backed_units() > readable:
+        if not tail_parts(tail)[1] <= segment.backed_units() <= readable:
             return False
         walk = scan.Walk(segment.mapping, segment.header.uuid, unit, index)
         while (stop := walk.advance(tail, readable, False)) == scan.STOP_BLOCKED:
@@ -121,7 +199,7 @@ class _Recovery:
         tail = segment.tail()
         _entries, units, sealed = tail_parts(tail)
         end = min(segment.header.capacity_units, segment.backed_units())
-        if not sealed and (units >= end or segment.word(units) == 0):
+        if not sealed and segment.next_used_unit(units, end) >= end:
             return
         segment.seal()
         length = file_length_for(self._capacity_units)
@@ -196,11 +274,15 @@ class _Recovery:
         self._start_new_segment(segment, segment.base + index)
 
     def _start_new_segment(self, segment: Segment, base: int) -> None:
-        seen = [int(path.name[:10]) for path in self._directory.glob("*.seg*")]
-        if self._mark is not None:
-            seen.append(self._mark.number)
+        highest = self._highest_number()
+        if highest >= NUMBER_MAX:
+            raise CorruptionError(
+                f"no segment can follow number {highest}",
+                file=str(segment.path),
+                offset=layout.SEGMENT_NUMBER,
+            )
         header = new_header(
-            max(seen) + 1, base,
+            highest + 1, base,
             capacity_units=self._capacity_units, previous_uuid=segment.header.uuid, epoch=segment.header.epoch + 1,
         )  # fmt: skip
         length = file_length_for(self._capacity_units)

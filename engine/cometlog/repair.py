@@ -14,13 +14,12 @@ from cometlog.control import Control, SlotView
 from cometlog.errors import StalledWriterError
 from cometlog.kernel import layout
 from cometlog.locks import REPAIR_BYTE, SLOT_BYTE_FIRST, ShardLocks
-from cometlog.segment import Segment, byte_offset
+from cometlog.segment import Segment
 
 FENCE_AFTER_S = 1.0
 FENCE_AFTER_S_PER_BYTE = 1e-3 / (1 << 20)
 _CROWD_WAIT_S = 0.1
 _LOOK_AGAIN_S = 0.0002
-_SCAN_BYTES = 1 << 16
 
 
 def _kind(word: int) -> int:
@@ -144,7 +143,8 @@ class Repairer:
 
     def _pad_free_words(self, segment: Segment, unit: int, tail_units: int) -> None:
         """PAD a free stretch up to the next frame or the tail seen before the grace period (D4), last piece first."""
-        stop = self._next_used_unit(segment, unit + 1, tail_units)
+        # After the grace period no free word below the tail can change any more, so the units may be read in any order.
+        stop = segment.next_used_unit(unit + 1, tail_units)
         pieces = [
             (start, min(layout.WORD_UNITS_MASK, stop - start))
             for start in range(unit, stop, layout.WORD_UNITS_MASK)
@@ -152,18 +152,3 @@ class Repairer:
         for start, units in reversed(pieces):
             if segment.swap_word(start, 0, segment.marker_word(start, layout.KIND_PAD, units)):
                 self.repaired_words += 1
-
-    @staticmethod
-    def _next_used_unit(segment: Segment, start: int, stop: int) -> int:
-        """Return the first unit in [start, stop) that is not zero, or ``stop``.
-
-        After the grace period no free word below the tail can change any more, so the units may be read in any order.
-        """
-        while start < stop:
-            length = min(_SCAN_BYTES, (stop - start) * layout.UNIT_BYTES)
-            chunk = segment.mapping.read(byte_offset(start), length)
-            zeros = length - len(chunk.lstrip(b"\0"))
-            if zeros < length:
-                return start + zeros // layout.UNIT_BYTES
-            start += length // layout.UNIT_BYTES
-        return stop
