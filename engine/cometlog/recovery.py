@@ -82,6 +82,17 @@ def recover(
     return 0
 
 
+def _header_was_written(path: Path) -> bool:
+    """Return whether a header that does not hold was once whole or is another file's: damage, not a write that power cut off.
+
+    A header is stored front to back into zeros, its checksum last.
+    """
+    with path.open("rb") as file:
+        raw = file.read(layout.SEGMENT_CHECKSUM + 4)
+    magic, checksum = raw[:8], raw[layout.SEGMENT_CHECKSUM :]
+    return any(magic) and (magic != layout.SEGMENT_MAGIC_BYTES or any(checksum))
+
+
 class _Recovery:
     def __init__(
         self, directory: Path, stream: str, control: Control, capacity_units: int, file_mode: int
@@ -250,6 +261,8 @@ class _Recovery:
         try:
             candidate = self._open(following)
         except CorruptionError:
+            if _header_was_written(self._directory / following.file_name):
+                raise
             return False
         header = candidate.header
         candidate.close()

@@ -144,6 +144,15 @@ def open_checked(path: Path, flags: int) -> int:
     return fd
 
 
+def read_header(path: Path) -> SegmentHeader:
+    """Return the header of a segment file that is not opened further; raises what opening it would."""
+    fd = open_checked(path, os.O_RDONLY)
+    try:
+        return decode_header(os.pread(fd, layout.SEGMENT_HEADER_BYTES, 0), path)
+    finally:
+        os.close(fd)
+
+
 class Segment:
     """An open, mapped segment. The descriptor stays open: it was opened before the first store, so syncs see every error.
 

@@ -4,6 +4,7 @@ Thread safety: belongs to the one reader that owns it. Invariants: the active nu
 directory is listed, so a segment that is missing from the list was either retired or not linked yet.
 """
 
+from bisect import bisect_right
 from pathlib import Path
 
 from cometlog.control import Control
@@ -11,7 +12,7 @@ from cometlog.durable_mark import read_mark
 from cometlog.errors import CorruptionError
 from cometlog.kernel import layout
 from cometlog.kernel.scan import STOP_SEAL
-from cometlog.segment import SegmentName, list_segments
+from cometlog.segment import SegmentName, list_segments, read_header
 from cometlog.segment_reader import SegmentReader, Tail
 
 OPEN_SEGMENTS_MAX = 8
@@ -54,10 +55,35 @@ class SegmentChain:
         reader = self._open.pop(name.number, None)
         if reader is None:
             reader = SegmentReader(self._directory, name, self.stream, self._index_entries_max)
+            try:
+                self._check_follower(reader)
+            except BaseException:
+                reader.close()
+                raise
         self._open[name.number] = reader
         if len(self._open) > OPEN_SEGMENTS_MAX:
             self._open.pop(next(iter(self._open))).close()
         return reader
+
+    def _check_follower(self, segment: SegmentReader) -> None:
+        """Raise CorruptionError where the segment after this one followed on another: one of the two is not this shard's."""
+        place = bisect_right(self.names, segment.number, key=lambda name: name.number)
+        if place == len(self.names):
+            return
+        path = self._directory / self.names[place].file_name
+        try:
+            header = read_header(path)
+        except (FileNotFoundError, CorruptionError):
+            return  # retired meanwhile, or a damage of its own that whoever reads there is told
+        if header.previous_uuid != segment.segment.header.uuid and segment.path.exists():
+            raise self._not_following(segment, header.number, path)
+
+    def _not_following(self, segment: SegmentReader, number: int, path: Path) -> CorruptionError:
+        # Retention removes the oldest first, so what lies between a kept segment and a later one was not retired.
+        return CorruptionError(
+            f"segment {number} does not follow segment {segment.number}, which is still there",
+            file=str(path), offset=layout.SEGMENT_PREVIOUS_UUID, stream=self.stream,
+        )  # fmt: skip
 
     def first(self) -> SegmentReader | None:
         """Return the oldest segment, or None for a shard without any."""
@@ -111,12 +137,7 @@ class SegmentChain:
                     file=str(following.path), offset=layout.SEGMENT_BASE, stream=self.stream,
                 )  # fmt: skip
             if header.previous_uuid != segment.segment.header.uuid and segment.path.exists():
-                # Retention removes the oldest first, so what lies between a kept segment and a later one was
-                # not retired.
-                raise CorruptionError(
-                    f"segment {header.number} does not follow segment {segment.number}, which is still there",
-                    file=str(following.path), offset=layout.SEGMENT_PREVIOUS_UUID, stream=self.stream,
-                )  # fmt: skip
+                raise self._not_following(segment, header.number, following.path)
             return following
         raise self.lost(f"{segment.number + 1:010d}-*.seg")
 

@@ -21,7 +21,7 @@ from cometlog.config import Config
 from cometlog.control import CleanRecord
 from cometlog.durability import Position, Syncer, poisoned_error
 from cometlog.entrance import Entrance, make_directories
-from cometlog.errors import ClosedError
+from cometlog.errors import ClosedError, CorruptionError
 from cometlog.file_system import check_file_system
 from cometlog.kernel import layout
 from cometlog.kernel.fork_guard import ForkGuard, guard_descriptor, process_id, release_descriptor
@@ -123,13 +123,19 @@ class Shard:
 
     def _open_by_number(self, number: int) -> Segment:
         name = next(name for name in reversed(list_segments(self.directory)) if name.number == number)
-        return Segment(self.directory / name.file_name, writable=True)
+        return self._open_segment(name)
+
+    def _open_segment(self, name: SegmentName) -> Segment:
+        try:
+            return Segment(self.directory / name.file_name, writable=True)
+        except CorruptionError as error:
+            raise error.of_stream(self.stream) from error.__cause__
 
     def _kept_segment(self, name: SegmentName) -> Segment:
         if name.number == self.segment.number:
             return self.segment
         if name.number not in self._kept:
-            self._kept[name.number] = Segment(self.directory / name.file_name, writable=True)
+            self._kept[name.number] = self._open_segment(name)
         kept = self._kept[name.number]
         kept.ensure_mapped()
         return kept

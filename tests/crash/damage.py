@@ -203,4 +203,6 @@ def files_of(root: Path) -> dict[str, bytes]:
 
 
 def describe(verdicts: Verdicts) -> str:
-    return json.dumps({"outcomes": verdicts.outcomes, "broken": verdicts.broken[:10]}, indent=1)
+    return json.dumps(
+        {"outcomes": verdicts.outcomes, "broken": [text[:400] for text in verdicts.broken[:10]]}, indent=1
+    )

@@ -123,7 +123,7 @@ def judge_reads(client: cometlog.Client, log: Log, truth: list[tuple[int, bytes]
             name = check_error(error, log)
             outcome = name if outcome == "identical" else outcome
             return
-        expect(got == wanted, f"{what} gives {got!r}"[:300])
+        expect(got == wanted, f"{what} gives {got!r}"[:200])
 
     def pairs(entries: Any) -> list[tuple[int, bytes]]:
         return [(entry.number, entry.data) for entry in entries]
@@ -131,12 +131,12 @@ def judge_reads(client: cometlog.Client, log: Log, truth: list[tuple[int, bytes]
     ask("scan", lambda: pairs(client.scan(STREAM)), truth)
     ask("entry_count", lambda: client.entry_count(STREAM), len(truth))
     ask("recent", lambda: pairs(client.recent(STREAM, 3)), truth[-3:])
-    ask("recent", lambda: pairs(client.recent(STREAM, 50)), truth)
+    ask("recent", lambda: pairs(client.recent(STREAM, 50)), truth[-50:])
     ask("first_entry", lambda: client.first_entry(STREAM), truth[0][0])
     ask("next_entry", lambda: max(client.next_entry(STREAM), following) - following >= 0, True)
     ask("next_entry", lambda: client.next_entry(STREAM) < following, False)
     ask("verify", lambda: client._reader(STREAM).verify().entries, len(truth))
-    for number, data in truth:
+    for number, data in truth[:: max(1, len(truth) // 10)]:
         ask(f"read {number}", lambda number=number: pairs(client.read(STREAM, number, 1)), [(number, data)])
     middle = len(truth) // 2
     ask("read on", lambda: pairs(client.read(STREAM, truth[middle][0], 100)), truth[middle:])
