@@ -131,6 +131,8 @@ def open_checked(path: Path, flags: int) -> int:
     except OSError as error:
         if path.is_symlink():
             raise NotALogError(f"{path} is a symbolic link; a log follows none") from error
+        if path.exists() and not path.is_file():
+            raise NotALogError(f"{path} is not a regular file") from error
         raise
     info = os.fstat(fd)
     problem = None
