@@ -19,6 +19,7 @@ WHEELS = ROOT / "build" / "wheels"
 BUILDER = ROOT / "build" / "builder"
 GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")
 SUITE_USE = "suite needs the sections to run, for example: nox -s suite -- Q G (or: Q --profile full)"
+CLANG = next((name for name in ("clang", "clang-14") if shutil.which(name)), "")
 
 nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "venv"
@@ -34,6 +35,7 @@ class Package:
     directory: str
     sources: tuple[str, ...]
     debug: bool = False
+    sanitize: bool = False
 
     def source_files(self) -> Iterator[Path]:
         """Yield every file a person wrote that goes into the build, in a fixed order."""
@@ -45,33 +47,39 @@ class Package:
 
     def digest(self) -> str:
         """Return what changes when a source or the kind of build changes."""
-        digest = hashlib.sha256(f"{sys.version} {self.debug}".encode())
+        digest = hashlib.sha256(f"{sys.version} {self.debug} {self.sanitize}".encode())
         for file in self.source_files():
             digest.update(f"\0{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
         return digest.hexdigest()[:16]
 
     def wheel_directory(self) -> Path:
         """Return where the wheel of the present sources is kept."""
-        return WHEELS / f"{self.name}{'-debug' if self.debug else ''}" / self.digest()
+        return WHEELS / "-".join(filter(None, [self.name, self.kind])) / self.digest()
+
+    @property
+    def kind(self) -> str:
+        """Name the build that is not the ordinary one: its directory below `build`, and its wheels."""
+        return "sanitize" if self.sanitize else "debug" if self.debug else ""
 
     def drop_leftovers(self) -> None:
         """Remove what setuptools would pack although its source is gone; compiled modules with a source stay."""
         shutil.rmtree(self.wheel_directory().parent, ignore_errors=True)
         sources = {file.stem for file in self.source_files() if file.suffix == ".pyx"}
-        for library in (ROOT / self.directory / "build" / ("debug" if self.debug else "")).glob("lib*"):
+        for library in (ROOT / self.directory / "build" / self.kind).glob("lib*"):
             for file in library.rglob("*"):
                 if file.is_file() and not (file.suffix == ".so" and file.name.partition(".")[0] in sources):
                     file.unlink()
 
 
 ENGINE = Package("cometlog", ".", ("engine/cometlog", "pyproject.toml", "setup.py", "README.md", "LICENSE"))
+SANITIZED_ENGINE = Package(ENGINE.name, ENGINE.directory, ENGINE.sources, sanitize=True)
 DEBUG_ENGINE = Package(ENGINE.name, ENGINE.directory, ENGINE.sources, debug=True)
 HARNESS = Package("cometbench", "harness", ("harness/cometbench", "harness/pyproject.toml"))
 
 
 def build(session: nox.Session, package: Package, wheels: Path) -> None:
     """Build a package in an environment kept for that: with a new Cython each time, every module would be compiled anew."""
-    session.log(f"building {package.name}, {'debug' if package.debug else 'ordinary'}")
+    session.log(f"building {package.name}, {package.kind or 'ordinary'}")
     package.drop_leftovers()
     pip = BUILDER / "bin" / "pip"
     if not pip.exists():
@@ -79,7 +87,9 @@ def build(session: nox.Session, package: Package, wheels: Path) -> None:
     needed = nox.project.load_toml(ROOT / package.directory / "pyproject.toml")["build-system"]["requires"]
     session.run(str(pip), "install", "--quiet", *needed, external=True)
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels)]
-    kind = {"COMETLOG_DEBUG": "1" if package.debug else "0"}
+    kind = {"COMETLOG_DEBUG": str(int(package.debug)), "COMETLOG_SANITIZE": str(int(package.sanitize))}
+    if package.sanitize:
+        kind["CC"] = CLANG
     session.run(str(pip), "wheel", *options, f"./{package.directory}", env=kind, external=True)
 
 
@@ -197,6 +207,18 @@ def soak(session: nox.Session) -> None:
         session.run(
             "pytest", "tests/crash", "--tier", "full", *arguments, env={"COMETLOG_STEPS_PACKAGE": str(beside)}
         )
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Fuzz every parser under AddressSanitizer and UndefinedBehaviorSanitizer: `nox -s fuzz -- --seconds 60`."""
+    if not CLANG or not list(Path("/usr/lib").glob("llvm-*/lib/clang/*/lib/linux/libclang_rt.asan-*.so")):
+        session.error(
+            "fuzz needs clang and its sanitizers' runtime: apt-get install clang-14 libclang-rt-14-dev"
+        )
+    install(session, ENGINE, group="fuzz")
+    beside = install_beside(session, SANITIZED_ENGINE)
+    session.run("python", "tests/crash/fuzz/run.py", "--package", str(beside), *session.posargs)
 
 
 @nox.session
