@@ -1,6 +1,7 @@
 """The configuration: frozen, checked, with presets, and the same after a trip through TOML."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
