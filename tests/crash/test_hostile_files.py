@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import struct
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,79 +15,13 @@ import zstandard
 
 from cometlog import reference
 from cometlog.kernel import layout
-from cometlog.reference import SegmentImage, encode_mark, make_word, u32, u64
+from cometlog.reference import SegmentImage, make_word, u32, u64
 from cometlog.segment import BASE_MAX, NUMBER_MAX, SegmentName, byte_offset
 from damage import build, files_of
-from recording import Count
-from shards import filled, segment, set_tail, uuid_of
-from support import MIB, SHARD, Worker
+from hostile import TYPED, Ask, honest, put, refused
+from shards import filled, segment, set_tail
+from support import MIB, SHARD
 from tiers import Tier
-
-WORKER = Path(__file__).with_name("hostile_worker.py")
-MEMORY_BYTES = 256 * MIB
-TIME_S = 60.0
-TYPED = {"CorruptionError", "NewerFormatError", "NotALogError"}
-
-
-@pytest.fixture
-def shard(root: Path) -> Path:
-    directory = root / SHARD
-    directory.mkdir(parents=True)
-    (root / "FORMAT").write_text("cometlog 1\n")
-    return directory
-
-
-Ask = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def openers() -> Iterator[list[Worker]]:
-    """The process that opens what is hostile, while it lives."""
-    yield (alive := [])
-    for worker in alive:
-        worker.kill()
-
-
-@pytest.fixture
-def ask(root: Path, openers: list[Worker], count: Count) -> Ask:
-    """Read, or attach and append, in a process of bounded memory and time; returns what each call came to."""
-
-    def call(mode: str = "read") -> dict[str, Any]:
-        if not openers or openers[0].process.poll() is not None:
-            openers[:] = [Worker("serve", script=WORKER, memory_bytes=MEMORY_BYTES)]
-        openers[0].tell([mode, str(root)])
-        try:
-            answers: dict[str, Any] = openers[0].hear(TIME_S)
-        except AssertionError:
-            openers.pop().kill()
-            raise
-        count(hostile_shards=1)
-        return answers
-
-    return call
-
-
-def put(shard: Path, image: SegmentImage, **options: Any) -> Path:
-    path = shard / SegmentName(image.number, image.base).file_name
-    path.write_bytes(image.image(**options))
-    return path
-
-
-def refused(answers: dict[str, Any], *calls: str) -> None:
-    """Every call, or those named, ended in a typed error; none in anything else."""
-    for name in calls or answers:
-        assert answers[name] in TYPED, answers
-
-
-def honest(answers: dict[str, Any], truth: list[bytes]) -> None:
-    """Whatever was answered is the truth."""
-    for name, answer in answers.items():
-        if isinstance(answer, str):
-            assert answer in TYPED, (name, answer)
-    if not isinstance(answers["scan"], str):
-        assert answers["scan"] == [data.hex() for data in truth]
-    if not isinstance(answers["entry_count"], str):
-        assert answers["entry_count"] == len(truth)
 
 
 def frame(
@@ -246,68 +179,6 @@ def test_names_that_nearly_match_are_no_segments(shard: Path, ask: Ask) -> None:
     assert ask("attach")["scan"] == [*truth, b"appended".hex()]
 
 
-def index_file(
-    image: SegmentImage, records: list[tuple[int, int, int]], covered: tuple[int, int, int], **lies: int
-) -> bytes:
-    """An index whose every checksum holds."""
-    header = b"COMETIDX" + u32(1) + u32(lies.get("interval", 1)) + image.uuid
-    header += u32(lies.get("count", len(records))) + b"".join(map(u32, covered))
-    header = header.ljust(60, b"\0")
-    raw = header + u32(reference.crc32c(header))
-    for number, (unit, entry, live) in enumerate(records):
-        fields = u32(number) + u32(unit) + u32(entry) + u32(live) + u64(1)
-        raw += u32(unit) + u32(entry) + u32(live) + u32(reference.crc32c(image.uuid + fields)) + u64(1)
-    return raw
-
-
-INDEX_LIES: dict[str, Callable[[SegmentImage, list[Any]], bytes]] = {
-    "2^32 records": lambda image, _: index_file(image, [], (image.units, 20, 20), count=2**32 - 1),
-    "an interval of 2^32": lambda image, _: index_file(image, [], (image.units, 20, 20), interval=2**32 - 1),
-    "an interval of 0": lambda image, _: index_file(image, [], (image.units, 20, 20), interval=0),
-    "everything covered, nothing there": lambda image, _: index_file(image, [], (image.units, 1, 1)),
-    "covered inside a payload": lambda image, _: index_file(image, [], (image.units - 1, 1, 1)),
-    "a frame said to begin earlier": lambda image, f: index_file(
-        image, [(f[9].unit, 2, 2)], (image.units, 20, 20)
-    ),
-    "a frame said to begin later": lambda image, f: index_file(
-        image, [(f[3].unit, f[9].first_index, f[9].first_index)], (image.units, 20, 20)
-    ),
-    "a boundary inside a payload": lambda image, f: index_file(
-        image, [(f[9].unit + 1, 2, 2)], (image.units, 20, 20)
-    ),
-    "a boundary at the PAD": lambda image, f: index_file(
-        image, [(f[4].unit - 4, 3, 3)], (image.units, 20, 20)
-    ),
-    "the first unit with a later entry": lambda image, _: index_file(
-        image, [(0, 5, 5)], (image.units, 20, 20)
-    ),
-    "more live entries than numbers": lambda image, f: index_file(
-        image, [(f[9].unit, f[9].first_index, 2**32 - 1)], (image.units, 20, 20)
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("lie", INDEX_LIES)
-@pytest.mark.parametrize("mode", ["read", "attach"])
-def test_an_index_that_lies_changes_no_answer(shard: Path, ask: Ask, lie: str, mode: str) -> None:
-    image = segment(1)
-    for number in range(20):
-        if number == 4:
-            image.pad(4, 3)
-        image.append([f"entry {number}".encode()], 1)
-    path = put(shard, image, backed_units=image.units + 64)
-    truth = [f"entry {number}".encode() for number in range(20)]
-    frames = reference.walk(path.read_bytes()).batches
-    path.with_suffix(".idx").write_bytes(INDEX_LIES[lie](image, frames))
-    answers = ask(mode)
-    if mode == "attach":
-        truth.append(b"appended")
-    assert answers["scan"] == [data.hex() for data in truth]
-    assert answers["entry_count"] == len(truth)
-    assert answers["singles"] == [data.hex() for data in truth]
-    assert answers["verify"] == len(truth)
-
-
 def bomb(stated: int, actual: int) -> bytes:
     """A zstd frame of ``actual`` zeros that states another size."""
     raw = bytearray(zstandard.ZstdCompressor(level=1).compress(bytes(actual)))
@@ -321,7 +192,10 @@ def bomb(stated: int, actual: int) -> bytes:
 
 CAP = layout.MAX_BATCH_BYTES
 BOMBS: dict[str, bytes] = {
-    "states one byte more than the limit": bomb(CAP + 1, 1 << 20),
+    "states and holds one byte more than the limit": zstandard.ZstdCompressor(level=1).compress(
+        bytes(CAP + 1)
+    ),
+    "states more than the limit and holds less": bomb(CAP + 1, 1 << 20),
     "states little and holds much": bomb(70_000, 64 * MIB),
     "states much and holds little": bomb(CAP, 1 << 20),
     "two frames one after the other": zstandard.compress(b"one") + zstandard.compress(b"two"),
@@ -355,32 +229,6 @@ def test_bombs_within_the_limit_are_taken_one_at_a_time(shard: Path, ask: Ask) -
     put(shard, image)
     answers = ask("sizes")
     assert answers == {"scan": 6 * 64 * MIB, "entries": 6, "verify": 6}
-
-
-MARK_LIES = {
-    "an entry before the base": {"next_entry": 0},
-    "an entry far behind": {"next_entry": 2**64 - 1},
-    "a unit behind the capacity": {"unit": 2**63},
-    "another segment's uuid": {"uuid": uuid_of(9)},
-    "a later segment": {"segment": 2},
-    "a segment without a name": {"segment": 2**64 - 1},
-    "the last sequence": {"sequence": 2**64 - 1},
-}
-
-
-@pytest.mark.parametrize("lie", MARK_LIES)
-def test_a_durable_mark_that_lies(shard: Path, ask: Ask, lie: str) -> None:
-    image = filled(1, 100, 5)
-    put(shard, image, backed_units=image.units + 64)
-    truth = reference.walk(image.image()).batches
-    fields: dict[str, Any] = {
-        "sequence": 1, "segment": 1, "unit": image.units, "next_entry": 100 + image.entries, "uuid": image.uuid, "epoch": 1,
-    }  # fmt: skip
-    (shard / "durable").write_bytes(bytes(512) + encode_mark(**(fields | MARK_LIES[lie])))
-    entries = [entry for batch in truth for entry in reference.decode_batch(batch)]
-    honest(ask(), entries)
-    answers = ask("attach")
-    assert answers["append"] in TYPED or answers["scan"] == [data.hex() for data in [*entries, b"appended"]]
 
 
 def make_directory(path: Path) -> None:
