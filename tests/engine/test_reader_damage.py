@@ -209,3 +209,14 @@ def test_recent_entries_that_a_damaged_tail_does_not_count_are_missed(tmp_path: 
     set_tail(segment_path(tmp_path, image), 4, image.units)
     with pytest.raises(CorruptionError, match="passes the tail"):
         reader_of(tmp_path).recent(3)
+
+
+def test_numbers_missing_between_two_frames_without_a_pad_are_corruption(tmp_path: Path) -> None:
+    image = segment(1)
+    image.append([b"a"], 1)
+    image.entries += 2
+    image.append([b"b"], 2)
+    write_segments(tmp_path, image)
+    with pytest.raises(CorruptionError, match="does not follow"):
+        reader_of(tmp_path).read()
+    assert reference.walk(image.image()).end is reference.End.CORRUPT
