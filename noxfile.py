@@ -240,6 +240,12 @@ def mutants(session: nox.Session) -> None:
 
 
 @nox.session
+def survival(session: nox.Session) -> None:
+    """Print what survives what, with the counts of recorded runs; `-- --write` puts the table into its page."""
+    session.run("python", "tests/crash/survival.py", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Write the API reference, from docstrings, to `build/docs`."""
     install(session, ENGINE, group="docs")

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cometlog import reference
-from cometlog.inflate import inflate
+from cometlog.inflate import inflater_for
 from cometlog.kernel import checksum, decode, layout, scan
 from cometlog.kernel.mapping import Mapping
 from cometlog.reference import End, SegmentImage, decode_batch
 
+inflate = inflater_for(Path("a shard without dictionaries"))
 ENDS = {
     scan.STOP_TAIL: End.TAIL,
     scan.STOP_BLOCKED: End.BLOCKED,

@@ -23,7 +23,7 @@ from cometlog.errors import (
     StreamNameError,
 )
 from cometlog.index import load_index
-from cometlog.inflate import inflate
+from cometlog.inflate import inflater_for
 from cometlog.kernel import decode, layout, scan
 from cometlog.kernel.boundary import find_boundaries
 from cometlog.kernel.index_writer import IndexWriter
@@ -40,6 +40,8 @@ FRAMES_BYTES_MAX = layout.PAGE_BYTES
 DIRECTORY = Path(
     tempfile.mkdtemp(prefix="cometlog-fuzz-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
 )
+
+inflate = inflater_for(DIRECTORY)
 
 
 def checksummed(raw: bytes, end: int, wanted: int) -> bytes:
