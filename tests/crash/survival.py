@@ -58,7 +58,9 @@ def shown_for(tests: list[str], runs: list[dict[str, Any]]) -> Shown:
 
 def figures(counts: Counter[str]) -> str:
     """Return counts as words, the larger first."""
-    return ", ".join(f"{amount:,} {name.replace('_', ' ')}" for name, amount in counts.most_common() if amount)
+    return ", ".join(
+        f"{amount:,} {name.replace('_', ' ')}" for name, amount in counts.most_common() if amount
+    )
 
 
 def outcome_text(shown: Shown) -> str:

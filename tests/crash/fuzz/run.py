@@ -107,16 +107,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--target", action="append", choices=TARGETS, help="only this one; may be repeated")
     parser.add_argument("--crashes", type=Path, default=ROOT / "build" / "fuzz-crashes")
+    parser.add_argument("--record", type=Path, default=None, help="write the results to this JSON file too")
     arguments = parser.parse_args()
-    crashed = 0
+    results = []
     for target in arguments.target or TARGETS:
         seed = random.SystemRandom().randrange(1, 1 << 31) if arguments.seed is None else arguments.seed
         result = run(target, arguments.seconds, seed, arguments.package, arguments.crashes)
-        crashed += int(str(result["crashes"]))
+        results.append(result)
         print(json.dumps(result), flush=True)
     for place in Path("/dev/shm").glob("cometlog-fuzz-*"):
         shutil.rmtree(place, ignore_errors=True)
-    sys.exit(1 if crashed else 0)
+    if arguments.record is not None:
+        arguments.record.parent.mkdir(parents=True, exist_ok=True)
+        arguments.record.write_text(json.dumps({"targets": results}, indent=1) + "\n")
+    sys.exit(1 if any(result["crashes"] for result in results) else 0)
 
 
 if __name__ == "__main__":
