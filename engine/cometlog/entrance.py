@@ -173,14 +173,14 @@ class Entrance:
                     file=str(self._directory), offset=0,
                 )  # fmt: skip
             control.set_active(self._create_first_segment())
-        elif not recovery.is_clean(self._directory, control):
+        elif not self._is_clean(control):
             control.withdraw_write_path()
             recovery.recover(
                 self._directory, self._stream, control, self._locks,
                 capacity_units=self._capacity_units, file_mode=self._config.storage.file_mode,
                 directory_fd=self._place.directory_fd,
             )  # fmt: skip
-        recovery.allocate_active(self._directory, control)
+            recovery.allocate_active(self._directory, control)
         for index in range(layout.SLOT_COUNT):
             slot = control.look_at_slot(index)
             if slot.state != layout.STATE_IDLE:
@@ -193,6 +193,11 @@ class Entrance:
         control.clear_poison()
         control.write_path = self._write_path
         control.stored_boot_identity = control.boot_identity()
+
+    def _is_clean(self, control: Control) -> bool:
+        # First of all room for what is looked at: to read a hole of a full tmpfs by the map would end the process.
+        recovery.allocate_active(self._directory, control)
+        return recovery.is_clean(self._directory, control)
 
     def _create_first_segment(self) -> int:
         """Create it such that a shard with a segment has its names and that segment's header on disk.

@@ -48,7 +48,10 @@ class SegmentChain:
                     file=str(self._directory / "durable"), offset=0, stream=self.stream,
                 )  # fmt: skip
             self._listed = names
-        self.names = self._onlooker.visible(names)
+        try:
+            self.names = self._onlooker.visible(names)
+        except CorruptionError as error:
+            raise error.of_stream(self.stream) from error.__cause__
         for number, reader in self._open.items():
             reader.proven = self._onlooker.proven(number)
         return self.names

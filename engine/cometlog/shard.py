@@ -295,13 +295,23 @@ class Shard:
         """Make durable what leads to the bound segment: the sealed ones before it, from the mark's on, and its name.
 
         The caller syncs after each append and holds the append lock. The last tail and the seal of a segment are stored after its last
-        sync, and nothing in a later segment may be durable, nor the mark pass, before they are.
+        sync, and nothing in a later segment may be durable, nor the mark pass, before they are. Raises OSError where a segment cannot be
+        opened, SyncError where one cannot be synced.
         """
         mark = read_mark(self.directory / "durable")
-        for name in list_segments(self.directory):
-            if name.number < self.segment.number and (mark is None or name.number >= mark.number):
-                os.fdatasync(self._kept_segment(name).fd)
-        os.fsync(self.directory_fd)
+        first = 0 if mark is None else mark.number
+        sealed = [
+            self._kept_segment(name)
+            for name in list_segments(self.directory)
+            if first <= name.number < self.segment.number
+        ]
+        try:
+            for segment in sealed:
+                os.fdatasync(segment.fd)
+            os.fsync(self.directory_fd)
+        except OSError as error:
+            self.control.poison()
+            raise poisoned_error(self.stream) from error
 
     def sync(self) -> None:
         """Make every entry appended so far durable; raises NotALogError where they lie no longer where the log's path leads."""

@@ -35,7 +35,7 @@ APPEND = [
 ]  # fmt: skip
 UNPREPARED, PREPARED = "rotation", "rotation to a prepared file"
 ROTATION_BEGINS = ["BUSY", "SEALED", "IDLE", "slot segment", "ROTATING"]
-PUBLISHING = ["header", "backed", "+segment", "-temporary", "active", "rotations"]
+PUBLISHING = ["header", "backed", "header", "+segment", "-temporary", "active", "rotations"]
 ROTATION_ENDS = ["IDLE", "slot segment", *APPEND]
 SYNC = ["+lock sync", "mark", "durable entry", "-lock sync"]
 STATES = {

@@ -35,13 +35,15 @@ class AsyncPath(FileLockPath):
     def _unlock(self) -> None:
         release(self.shard.locks, self.shard.control, APPEND_BYTE)
 
+    def _prepare_segment(self) -> None:
+        if self.shard.segment.number != self._segment_begun_durably:
+            self.shard.sync_way_to_segment()
+            self._segment_begun_durably = self.shard.segment.number
+
     def _commit(self) -> int:
         segment = self.shard.segment
         try:
             os.fdatasync(segment.fd)
-            if segment.number != self._segment_begun_durably:
-                self.shard.sync_way_to_segment()
-                self._segment_begun_durably = segment.number
         except OSError as error:
             self.shard.control.poison()
             raise poisoned_error(self.stream) from error

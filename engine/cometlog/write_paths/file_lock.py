@@ -31,11 +31,11 @@ class FileLockPath:
         self._arguments = (root, stream, config)
         self._compress_from_bytes = config.compression.threshold_bytes
         self._batch_bytes_max = batch_bytes_max_for(config.storage.segment_size_bytes)
-        self._compressor = Compressor(config.compression, stream.directory(root))
         self._closed = False
         self.stream = str(stream)
         self._attach()
         self._pid = process_id()
+        self._compressor = Compressor(config.compression, self.shard.directory)
 
     def _attach(self) -> None:
         root, stream, config = self._arguments
@@ -136,6 +136,7 @@ class FileLockPath:
         if self._frames.number != self.shard.control.active:
             self._bind()
         while True:
+            self._prepare_segment()
             if encoded is None:
                 status = self._frames.put(items, data_bytes)
             else:
@@ -149,6 +150,9 @@ class FileLockPath:
                 if status == frame_writer.TORN:
                     self.shard.control.count(layout.CONTROL_SEALED_TORN)
                 self._bind()
+
+    def _prepare_segment(self) -> None:
+        """Do what a path needs before its first frame in the bound segment; raises with nothing written."""
 
     def _commit(self) -> int:
         return self._frames.publish()
