@@ -17,7 +17,7 @@ NAMED_BY_ORDER = (
 OPERATION = re.compile(
     rf"(?<![\w])({NAMED_BY_ORDER}|raise_to_at_least|compare_and_swap|set_bits|clear_bits|fence|__atomic_\w+)\("
 )
-ALIAS = re.compile(r"load = self\.mapping\.(load_acquire)$")
+ALIAS = re.compile(r"load = [\w.]*\bmapping\.(load_acquire)$")
 Sites = dict[tuple[str, str], set[str]]
 
 

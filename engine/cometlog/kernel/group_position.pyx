@@ -12,7 +12,7 @@ lowered is left alone and ``moved_back`` says so.
 cimport cython
 from libc.stdint cimport uint64_t
 
-from cometlog.kernel.atomics cimport compare_and_swap_acq_rel, load_acquire, store_release
+from cometlog.kernel.atomics cimport compare_and_swap_acq_rel, fence_seq_cst, load_acquire, store_release
 from cometlog.kernel.layout cimport (
     GROUP_CHECKPOINT, GROUP_COUNT, GROUP_POSITION, GROUP_SIZE_BYTES, OFFSETS_GROUPS, OFFSETS_SIZE_BYTES,
     POSITION_CHECK_BITS,
@@ -119,14 +119,16 @@ cdef class GroupPosition:
         self.floor = number
         return 0
 
-    def reset(self, uint64_t number):
-        """Set the shared position, forward or back, and take it up."""
-        store_release(self.word, encode_position(number))
-        return self.follow()
-
     def write_checkpoint(self):
         """Copy the position to the checkpoint word and return it; the caller syncs the file."""
         cdef uint64_t word = load_acquire(self.word)
-        if position_word_holds(word):
+        cdef uint64_t again = word
+        while position_word_holds(again):
+            word = again
             store_release(self.checkpoint_word, word)
+            # A reset stores the position, fences, and stores the checkpoint once more: this look sees it, or that store comes second.
+            fence_seq_cst()
+            again = load_acquire(self.word)
+            if again >= word:
+                break
         return word >> POSITION_CHECK_BITS
