@@ -251,7 +251,7 @@ def test_a_checkpoint_that_meets_a_reset_is_not_from_before_it(shard: Path) -> N
 def test_a_checkpoint_is_the_position_as_it_is(shard: Path) -> None:
     make_group(shard, "shipper", 2)
     offsets = GroupOffsets(shard, STREAM, FILE_MODE)
-    position = offsets.position_of(offsets.lines()[0], lambda start, stop: position.advance(stop))
+    position = offsets.position_of(offsets.lines()[0], lambda _start, stop: position.advance(stop))
     position.ack(2)
     assert decode_position(checkpoint_word(shard)) == 2
     assert position.write_checkpoint() == 3

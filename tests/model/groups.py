@@ -1,8 +1,8 @@
 """The position of a consumer group in one shard: acknowledgements in order by two consumers, a reset and a checkpoint by others.
 
-Everybody may be killed anywhere, and a power cut may come anywhere, also in the recovery that brings positions back to the kept end. The
-two words of a group lie in one sector, so the disk holds them as they were at some instant. Entries are numbers; everything below a reset
-counts as acknowledged, as does what a consumer is about to publish while the reset happens.
+Everybody may be killed anywhere, and a power cut may come anywhere, also in the recovery that brings positions back to the
+kept end. The two words of a group lie in one sector, so the disk holds them as they were at some instant. Entries are numbers;
+everything below a reset counts as acknowledged, as does what a consumer is about to publish while the reset happens.
 """
 
 from collections.abc import Iterator
@@ -104,7 +104,9 @@ def raise_position(state: State, number: int, consumer: Consumer) -> Found:
     if state.words.position != consumer.known:
         return [moved(state, number, consumer._replace(step="look"))]
     words = state.words._replace(position=consumer.following)
-    return [moved(state, number, consumer._replace(step="acknowledge", known=consumer.following), words=words)]
+    return [
+        moved(state, number, consumer._replace(step="acknowledge", known=consumer.following), words=words)
+    ]
 
 
 def look(state: State, number: int, consumer: Consumer) -> Found:
@@ -221,7 +223,7 @@ STEPS = CONSUMER_STEPS | RESET_STEPS | CHECKPOINT_STEPS | RECOVERY_STEPS
 
 
 def position_is_acknowledged(_model, state: State) -> str:
-    """The position never passes an entry that nobody acknowledged since the last reset, so no acknowledgement undoes a reset either."""
+    """The position never passes an entry that nobody acknowledged since the last reset: so no acknowledgement undoes one."""
     return "" if state.recovering else beyond_acknowledged("position", state.words.position, state.words)
 
 
@@ -240,7 +242,11 @@ def beyond_acknowledged(what: str, number: int, words: Words) -> str:
 def words_are_below_the_end(_model, state: State) -> str:
     """Neither word lies beyond the end of an open shard, in memory and on the disk."""
     highest = max(*state.words[:2], *state.on_disk[:2])
-    return f"a position of {highest}, the end is {state.end}" if not state.recovering and highest > state.end else ""
+    return (
+        f"a position of {highest}, the end is {state.end}"
+        if not state.recovering and highest > state.end
+        else ""
+    )
 
 
 class Groups:
@@ -257,7 +263,17 @@ class Groups:
         left = (
             self.setting.resets, self.setting.checkpoints, self.setting.kills, self.setting.cuts, self.setting.appends,
         )  # fmt: skip
-        return State(words, words, self.setting.entries, (attached(words),) * self.setting.consumers, IDLE, IDLE, "", False, left)
+        return State(
+            words,
+            words,
+            self.setting.entries,
+            (attached(words),) * self.setting.consumers,
+            IDLE,
+            IDLE,
+            "",
+            False,
+            left,
+        )
 
     def successors(self, state: State) -> Iterator[tuple[Step, State]]:
         if state.recovering:
@@ -299,7 +315,10 @@ def killed(state: State) -> Iterator[tuple[Step, State]]:
     if state.reset.step:
         yield (FAULT, "kill reset"), state._replace(reset=IDLE, cut_off=left_half_way(state), left=left)
     if state.checkpoint.step:
-        yield (FAULT, "kill checkpoint"), state._replace(checkpoint=IDLE, cut_off=left_half_way(state), left=left)
+        yield (
+            (FAULT, "kill checkpoint"),
+            state._replace(checkpoint=IDLE, cut_off=left_half_way(state), left=left),
+        )
 
 
 def left_half_way(state: State) -> bool:

@@ -158,7 +158,9 @@ def prefix(model, before: State, after: State) -> str:
         for _, n in readable(model.setting, after)
         if after.appends[n].promise != "t"
     ]
-    return f"appends at {lost} are lost, later ones at {kept} are kept" if kept and min(lost) < max(kept) else ""
+    return (
+        f"appends at {lost} are lost, later ones at {kept} are kept" if kept and min(lost) < max(kept) else ""
+    )
 
 
 def no_more_lost_than_needed(model, before: State, after: State) -> str:

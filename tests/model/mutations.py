@@ -349,17 +349,40 @@ MUTATIONS = (
     Mutation("tails trusted after a power cut", cuts, {"F walk": trust_tails}, "i13_synced"),
     Mutation("the walk goes on over holes", cuts, {"F walk": walk_over_holes}, "prefix"),
     Mutation("recovery sets the tail first", crashed_cuts, {"F walk": tail_before_names}, "prefix"),
-    Mutation("position by plain store", grouping.consumers, {"raise": grouping.raise_by_store}, "position_is_acknowledged"),
-    Mutation("raise over a reset", grouping.consumers, {"look": grouping.raise_from_any_word}, "position_is_acknowledged"),
-    Mutation("groups beyond the end", grouping.checkpoints, {"recovery lower": grouping.lower_nothing}, "words_are_below_the_end"),
     Mutation(
-        "checkpoints beyond the end", grouping.checkpoints, {"recovery lower": grouping.lower_position_alone}, "words_are_below_the_end"
+        "position by plain store",
+        grouping.consumers,
+        {"raise": grouping.raise_by_store},
+        "position_is_acknowledged",
     ),
     Mutation(
-        "checkpoint looks once", grouping.checkpoints, {"checkpoint look": grouping.checkpoint_at_once}, "checkpoint_is_acknowledged"
+        "raise over a reset",
+        grouping.consumers,
+        {"look": grouping.raise_from_any_word},
+        "position_is_acknowledged",
     ),
     Mutation(
-        "reset stores its checkpoint once", grouping.checkpoints, {"reset again": grouping.checkpoint_of_reset_once},
+        "groups beyond the end",
+        grouping.checkpoints,
+        {"recovery lower": grouping.lower_nothing},
+        "words_are_below_the_end",
+    ),
+    Mutation(
+        "checkpoints beyond the end",
+        grouping.checkpoints,
+        {"recovery lower": grouping.lower_position_alone},
+        "words_are_below_the_end",
+    ),
+    Mutation(
+        "checkpoint looks once",
+        grouping.checkpoints,
+        {"checkpoint look": grouping.checkpoint_at_once},
+        "checkpoint_is_acknowledged",
+    ),
+    Mutation(
+        "reset stores its checkpoint once",
+        grouping.checkpoints,
+        {"reset again": grouping.checkpoint_of_reset_once},
         "checkpoint_is_acknowledged",
     ),
 )

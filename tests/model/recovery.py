@@ -218,7 +218,9 @@ def f_active(_setting: Setting, state: State) -> Found:
 # ---- F: the distrustful form ----
 
 
-def walk_distrustfully(setting: Setting, state: State, position: int, unit: int, index: int) -> tuple[int, int]:
+def walk_distrustfully(
+    setting: Setting, state: State, position: int, unit: int, index: int
+) -> tuple[int, int]:
     """Return unit and index where the walk of one segment stops."""
     file = state.files[position]
     following = next_of(state, position)
@@ -257,7 +259,9 @@ def f_walk(setting: Setting, state: State, goes_on: Callable[..., bool] = contin
         if not goes_on(state, position, following, unit, index):
             return [state._replace(files=files, step="F discard", end=(position, unit, index))]
         assert following is not None
-        files = put(files, position, on_disk(files[position]._replace(units=unit, entries=index, sealed=True)))
+        files = put(
+            files, position, on_disk(files[position]._replace(units=unit, entries=index, sealed=True))
+        )
         position, unit, index = following, 0, 0
 
 
