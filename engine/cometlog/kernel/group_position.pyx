@@ -5,8 +5,8 @@ Thread safety: the GIL serialises the threads of a process; processes meet in th
 position is acknowledged and nothing else is published with it, so acquire and release are enough, and a holder may die anywhere: the
 word is the old position or the new one.
 
-Invariants: an acknowledgement raises the word by CAS from the value this handle knows, so it never undoes a reset: a word that somebody
-lowered is left alone and ``moved_back`` says so.
+Invariants: an acknowledgement raises the word by CAS from the value this handle knows, so it never undoes a reset: a word that
+somebody lowered is left alone and ``moved_back`` says so. A checkpoint that was written to its end is none from before a reset.
 """
 
 cimport cython

@@ -62,8 +62,8 @@ cdef class Bell:
 def sleep_any(list controls not None, list tickets not None, Bell bell not None, uint32_t ticket, double timeout_s):
     """Sleep until one of the control files' tickets or the bell's is out of date, or ``timeout_s`` seconds passed.
 
-    Releases the GIL; a signal ends the sleep. Returns False where this kernel cannot wait for several words, or there are more than 127:
-    then nothing was slept.
+    Releases the GIL; a signal ends the sleep. Returns False where this kernel cannot wait for several words, or there are more than
+    127: then nothing was slept.
     """
     cdef futex_waiter waiters[WAITERS_MAX]
     cdef timespec deadline
