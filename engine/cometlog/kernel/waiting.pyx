@@ -6,6 +6,7 @@ flag adds one to the futex word before it wakes, so a waiter that was not asleep
 futex of its own: it changes before its waiters are woken, and they sleep on the value that they read.
 """
 
+cimport cython
 from libc.errno cimport ENOSYS, errno
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
@@ -46,6 +47,7 @@ def announce(Mapping control not None):
     return ticket
 
 
+@cython.final
 cdef class Bell:
     """What wakes the sleepers of this process without an append: a word of its own. Any thread may ring it."""
 
