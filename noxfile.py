@@ -35,6 +35,7 @@ ARM64_TESTS = [
     "--deselect=tests/engine/test_checksum.py::test_the_instruction_is_used_where_the_cpu_has_it",
 ]
 SUITE_USE = "suite needs the sections to run, for example: nox -s suite -- Q G (or: Q --profile full)"
+CLANG = next((name for name in ("clang", "clang-14") if shutil.which(name)), "")
 
 nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "venv"
@@ -50,6 +51,7 @@ class Package:
     directory: str
     sources: tuple[str, ...]
     debug: bool = False
+    sanitize: bool = False
 
     def source_files(self) -> Iterator[Path]:
         """Yield every file a person wrote that goes into the build, in a fixed order."""
@@ -61,26 +63,32 @@ class Package:
 
     def digest(self) -> str:
         """Return what changes when a source or the kind of build changes."""
-        digest = hashlib.sha256(f"{sys.version} {self.debug}".encode())
+        digest = hashlib.sha256(f"{sys.version} {self.debug} {self.sanitize}".encode())
         for file in self.source_files():
             digest.update(f"\0{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
         return digest.hexdigest()[:16]
 
     def wheel_directory(self) -> Path:
         """Return where the wheel of the present sources is kept."""
-        return WHEELS / f"{self.name}{'-debug' if self.debug else ''}" / self.digest()
+        return WHEELS / "-".join(filter(None, [self.name, self.kind])) / self.digest()
+
+    @property
+    def kind(self) -> str:
+        """Name the build that is not the ordinary one: its directory below `build`, and its wheels."""
+        return "sanitize" if self.sanitize else "debug" if self.debug else ""
 
     def drop_leftovers(self) -> None:
         """Remove what setuptools would pack although its source is gone; compiled modules with a source stay."""
         shutil.rmtree(self.wheel_directory().parent, ignore_errors=True)
         sources = {file.stem for file in self.source_files() if file.suffix == ".pyx"}
-        for library in (ROOT / self.directory / "build" / ("debug" if self.debug else "")).glob("lib*"):
+        for library in (ROOT / self.directory / "build" / self.kind).glob("lib*"):
             for file in library.rglob("*"):
                 if file.is_file() and not (file.suffix == ".so" and file.name.partition(".")[0] in sources):
                     file.unlink()
 
 
 ENGINE = Package("cometlog", ".", ("engine/cometlog", "pyproject.toml", "setup.py", "README.md", "LICENSE"))
+SANITIZED_ENGINE = Package(ENGINE.name, ENGINE.directory, ENGINE.sources, sanitize=True)
 DEBUG_ENGINE = Package(ENGINE.name, ENGINE.directory, ENGINE.sources, debug=True)
 HARNESS = Package("cometbench", "harness", ("harness/cometbench", "harness/pyproject.toml"))
 
@@ -97,11 +105,13 @@ def prepare_builder(session: nox.Session, package: Package) -> Path:
 
 def build(session: nox.Session, package: Package, wheels: Path) -> None:
     """Build a package in an environment kept for that: with a new Cython each time, every module would be compiled anew."""
-    session.log(f"building {package.name}, {'debug' if package.debug else 'ordinary'}")
+    session.log(f"building {package.name}, {package.kind or 'ordinary'}")
     package.drop_leftovers()
     pip = prepare_builder(session, package)
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels)]
-    kind = {"COMETLOG_DEBUG": "1" if package.debug else "0"}
+    kind = {"COMETLOG_DEBUG": str(int(package.debug)), "COMETLOG_SANITIZE": str(int(package.sanitize))}
+    if package.sanitize:
+        kind["CC"] = CLANG
     session.run(str(pip), "wheel", *options, f"./{package.directory}", env=kind, external=True)
 
 
@@ -230,6 +240,12 @@ def mutants(session: nox.Session) -> None:
 
 
 @nox.session
+def survival(session: nox.Session) -> None:
+    """Print what survives what, with the counts of recorded runs; `-- --write` puts the table into its page."""
+    session.run("python", "tests/crash/survival.py", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Write the API reference, from docstrings, to `build/docs`."""
     install(session, ENGINE, group="docs")
@@ -241,6 +257,18 @@ def docs(session: nox.Session) -> None:
         "restructuredtext",
         "cometlog",
     )
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Fuzz every parser under AddressSanitizer and UndefinedBehaviorSanitizer: `nox -s fuzz -- --seconds 60`."""
+    if not CLANG or not list(Path("/usr/lib").glob("llvm-*/lib/clang/*/lib/linux/libclang_rt.asan-*.so")):
+        session.error(
+            "fuzz needs clang and its sanitizers' runtime: apt-get install clang-14 libclang-rt-14-dev"
+        )
+    install(session, ENGINE, group="fuzz")
+    beside = install_beside(session, SANITIZED_ENGINE)
+    session.run("python", "tests/crash/fuzz/run.py", "--package", str(beside), *session.posargs)
 
 
 @nox.session

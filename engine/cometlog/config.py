@@ -222,7 +222,7 @@ class Config:
         with Path(path).open("rb") as file:
             try:
                 return cls()._merged(tomllib.load(file))
-            except tomllib.TOMLDecodeError as error:
+            except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise ConfigurationError(f"{path} is not TOML: {error}") from error
 
     def save(self, path: str | Path) -> None:

@@ -5,11 +5,15 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from cometlog.errors import CorruptionError
 from cometlog.files import open_checked, open_or_create
 from cometlog.kernel import layout
 from cometlog.kernel.checksum import crc32c
+from cometlog.segment import NUMBER_MAX, SegmentHeader
 
 _MARK = struct.Struct("<QQQQ16sQ4x")
+_SEQUENCE_END = 1 << 63
+_INDEX_MAX = (1 << 32) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,29 @@ class DurableMark:
     uuid: bytes
     epoch: int
 
+    def index_in(self, header: SegmentHeader, path: Path) -> int:
+        """Return the entry index that the mark states in its segment, whose header and path are given.
+
+        Raises CorruptionError where the segment of that number is not the one that was marked, or cannot hold the position.
+        """
+        if header.uuid != self.uuid:
+            raise CorruptionError(
+                f"segment {header.number} is not the one that was made durable: its uuid is {header.uuid.hex()}, "
+                f"the durable mark says {self.uuid.hex()}",
+                file=str(path), offset=layout.SEGMENT_UUID,
+            )  # fmt: skip
+        index = self.next_entry - header.base
+        if not 0 <= index <= _INDEX_MAX or self.unit > header.capacity_units:
+            raise CorruptionError(
+                f"durable mark at unit {self.unit}, entry {self.next_entry} lies outside segment {header.number}",
+                file=str(path.with_name("durable")), offset=self.sequence % 2 * layout.MARK_SLOT_STRIDE_BYTES,
+            )  # fmt: skip
+        return index
+
+    def covers(self, number: int, unit: int) -> bool:
+        """Return whether a unit of a segment lies before the mark: what is there is resolved and on stable storage."""
+        return number < self.number or (number == self.number and unit < self.unit)
+
     def encode(self) -> bytes:
         """Return the 64 bytes of one slot of the file."""
         raw = _MARK.pack(self.sequence, self.number, self.unit, self.next_entry, self.uuid, self.epoch)
@@ -35,7 +62,8 @@ def decode_mark(raw: bytes) -> DurableMark | None:
         return None
     mark = DurableMark(*_MARK.unpack_from(raw))
     stored = int.from_bytes(raw[layout.MARK_CHECKSUM : layout.MARK_SIZE_BYTES], "little")
-    return mark if mark.sequence and stored == crc32c(raw[: layout.MARK_CHECKSUM]) else None
+    plausible = 0 < mark.sequence < _SEQUENCE_END and mark.number <= NUMBER_MAX
+    return mark if plausible and stored == crc32c(raw[: layout.MARK_CHECKSUM]) else None
 
 
 def read_mark(path: Path, directory_fd: int | None = None) -> DurableMark | None:

@@ -58,6 +58,12 @@ class Entrance:
 
         Raises WritePathConflictError where live processes use another path, ShardBusyError after ``concurrency.attach_timeout_s``.
         """
+        try:
+            return self._wait_to_enter()
+        except CorruptionError as error:
+            raise error.of_stream(self._stream) from error.__cause__
+
+    def _wait_to_enter(self) -> Control:
         started = time.monotonic()
         while (control := self._try_enter(time.monotonic() - started)) is None:
             if time.monotonic() - started > self._config.concurrency.attach_timeout_s:
@@ -159,7 +165,13 @@ class Entrance:
         """Make the shard ready while nobody else is attached: remove left-overs, create or recover, clear the slots."""
         for left_over in self._directory.glob("*.tmp.*"):
             left_over.unlink(missing_ok=True)
+        mark = read_mark(self._directory / "durable")
         if not list_segments(self._directory):
+            if mark is not None or control.active:
+                raise CorruptionError(
+                    f"the shard has no segment, but had {mark.number if mark is not None else control.active}",
+                    file=str(self._directory), offset=0,
+                )  # fmt: skip
             control.set_active(self._create_first_segment())
         elif not recovery.is_clean(self._directory, control):
             control.withdraw_write_path()

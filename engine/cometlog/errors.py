@@ -84,7 +84,8 @@ class NotALogError(CometlogError):
 class CorruptionError(CometlogError):
     """Bytes on disk are not what was written.
 
-    Attributes: ``file`` (path), ``offset`` (bytes from its start), ``stream`` (name or None), ``entry`` (number or None).
+    Attributes: ``what``, ``file`` (path), ``offset`` (bytes from its start), ``stream`` (name or None), ``entry`` (number or
+    None).
     """
 
     def __init__(
@@ -94,10 +95,17 @@ class CorruptionError(CometlogError):
         if stream is not None:
             where = f"stream {stream}, " + (f"entry {entry}, " if entry is not None else "") + where
         super().__init__(f"{what} ({where})")
+        self.what = what
         self.file = file
         self.offset = offset
         self.stream = stream
         self.entry = entry
+
+    def of_stream(self, stream: str) -> "CorruptionError":
+        """Return this error with the stream's name, for the layer that knows it."""
+        if self.stream is not None:
+            return self
+        return CorruptionError(self.what, file=self.file, offset=self.offset, stream=stream, entry=self.entry)
 
 
 class EntryNotFoundError(CometlogError, LookupError):

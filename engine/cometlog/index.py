@@ -27,6 +27,7 @@ INDEX_ENTRIES_MAX = 100_000
 
 _HEADER = struct.Struct("<8sII16sIIII")
 _RETRY_DELAYS_S = (0.001, 0.002)
+_CHUNK_RECORDS = 4096
 _FRAME_UNITS_MIN = layout.FRAME_HEADER_BYTES // layout.UNIT_BYTES
 
 
@@ -44,8 +45,9 @@ START = Boundary(0, 0, 0)
 class SegmentIndex:
     """Boundaries of one segment, ascending, and how far they reach.
 
-    ``covered`` is the place up to which every frame is resolved and counted; ``next_entry`` the lowest entry
-    index that the next boundary may have.
+    ``covered`` is the place up to which every frame is resolved and counted: the last boundary of a file, what
+    a walk of this process reached afterwards. ``next_entry`` is the lowest entry index that the next boundary
+    may have.
     """
 
     def __init__(
@@ -103,35 +105,29 @@ class SegmentIndex:
 
 
 def _decode(
-    raw_header: bytes, records: bytes, uuid: bytes, tail: int, entries_max: int
+    raw_header: bytes, boundaries: list[tuple[int, int, int, int]], uuid: bytes, tail: int, entries_max: int
 ) -> SegmentIndex | None:
     """Return the index that an index file holds, or None if any part of it is not true for this segment."""
     _, version, interval, stored_uuid, count, unit, entries, live = _HEADER.unpack_from(raw_header)
     tail_entries, tail_units, _ = tail_parts(tail)
-    if (
-        version != layout.FORMAT_VERSION
-        or stored_uuid != uuid
-        or interval < 1
-        or len(records) != _records_bytes(count)
-    ):
+    if version != layout.FORMAT_VERSION or stored_uuid != uuid or interval < 1 or len(boundaries) != count:
         return None
     if unit > tail_units or entries > tail_entries or live > entries:
         return None
-    try:
-        boundaries = decode_records(records, uuid)
-    except ValueError:
-        return None
-    index = SegmentIndex(interval, Boundary(unit, entries, live), entries_max=entries_max)
-    for boundary_unit, entry, _, _ in boundaries:
+    index = SegmentIndex(interval, entries_max=entries_max)
+    last = START
+    for boundary_unit, entry, boundary_live, _ in boundaries:
         if entry < index.next_entry or entry >= entries or boundary_unit >= unit:
             return None
+        if not 0 <= boundary_live - last.live <= entry - last.entry:
+            return None
+        last = Boundary(boundary_unit, entry, boundary_live)
         index.next_entry = entry + interval
     index.extend(boundaries)
+    # A boundary is a frame that says its own index. What the header says to be covered says nothing that a walk could
+    # check, so the walk goes on from the last boundary.
+    index.covered = last
     return index
-
-
-def _records_bytes(count: int) -> int:
-    return count * layout.BOUNDARY_SIZE_BYTES
 
 
 def _read_once(path: Path, uuid: bytes, tail: int, entries_max: int) -> SegmentIndex | None:
@@ -146,10 +142,26 @@ def _read_once(path: Path, uuid: bytes, tail: int, entries_max: int) -> SegmentI
         count = int.from_bytes(header[layout.INDEX_COUNT : layout.INDEX_COUNT + 4], "little")
         if count * _FRAME_UNITS_MIN > tail & layout.TAIL_UNITS_MASK:
             return None
-        records = os.pread(fd, _records_bytes(count), layout.INDEX_HEADER_BYTES)
-        return _decode(header, records, uuid, tail, entries_max)
+        boundaries = _read_records(fd, count, uuid)
+        return None if boundaries is None else _decode(header, boundaries, uuid, tail, entries_max)
     finally:
         os.close(fd)
+
+
+def _read_records(fd: int, count: int, uuid: bytes) -> list[tuple[int, int, int, int]] | None:
+    """Return so many boundaries, or None at the first that does not hold: no more is read than was true so far."""
+    boundaries: list[tuple[int, int, int, int]] = []
+    while len(boundaries) < count:
+        wanted = min(count - len(boundaries), _CHUNK_RECORDS)
+        offset = layout.INDEX_HEADER_BYTES + len(boundaries) * layout.BOUNDARY_SIZE_BYTES
+        records = os.pread(fd, wanted * layout.BOUNDARY_SIZE_BYTES, offset)
+        if len(records) != wanted * layout.BOUNDARY_SIZE_BYTES:
+            return None
+        try:
+            boundaries += decode_records(records, uuid, len(boundaries))
+        except ValueError:
+            return None
+    return boundaries
 
 
 def _read_patiently(path: Path, uuid: bytes, tail: int, entries_max: int) -> SegmentIndex | None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from cometlog.durable_mark import DurableMark
 from cometlog.errors import CorruptionError
-from cometlog.kernel import scan
+from cometlog.kernel import layout, scan
 from cometlog.segment import Segment, SegmentName, byte_offset, make_tail, tail_parts
 from cometlog.window import Window
 
@@ -38,17 +38,32 @@ def names_from_mark(names: list[SegmentName], mark: DurableMark | None) -> list[
 def start_of_walk(segment: Segment, mark: DurableMark | None, stream: str) -> tuple[int, int]:
     """Return unit and entry index from which a segment is walked: the mark's, or its first.
 
-    Raises CorruptionError for a file that ends before the mark.
+    Raises CorruptionError where the segment is not the one that was marked, or ends before the mark.
     """
-    if mark is None or mark.uuid != segment.header.uuid:
+    if mark is None or mark.number != segment.number:
         return 0, 0
-    index = mark.next_entry - segment.base
-    if mark.unit > segment.readable_units() or not 0 <= index <= _ENTRIES_MAX:
+    index = mark.index_in(segment.header, segment.path)
+    if mark.unit > segment.readable_units():
         raise CorruptionError(
             f"file ends before the durable mark at unit {mark.unit}, entry {mark.next_entry}",
             file=str(segment.path), offset=byte_offset(mark.unit), stream=stream,
         )  # fmt: skip
+    entries, units, _ = tail_parts(segment.tail())
+    if units < mark.unit or entries < index:
+        _check_durable(segment, mark.unit, index, stream)
     return mark.unit, index
+
+
+def _check_durable(segment: Segment, unit: int, index: int, stream: str) -> None:
+    """Raise CorruptionError unless the frames reach the mark that the tail, or an older file in place of this one, does not."""
+    walk = scan.Walk(segment.mapping, segment.header.uuid)
+    tail = make_tail(unit, index, False)
+    stop = Window(segment, stream).drive(walk, unit, lambda units: walk.advance(tail, units, True))
+    if stop != scan.STOP_TAIL:
+        raise CorruptionError(
+            f"frames end before the durable mark at unit {unit}: {scan.WRONG_TEXTS.get(walk.wrong, 'a free word')}",
+            file=str(segment.path), offset=byte_offset(walk.unit), stream=stream, entry=segment.base + walk.next_index,
+        )  # fmt: skip
 
 
 def prove(segment: Segment, following: SegmentName | None, mark: DurableMark | None, stream: str) -> Proven:
@@ -73,9 +88,12 @@ def _continues(segment: Segment, unit: int, index: int, following: SegmentName) 
     burnt. Anything else is a hole, and what lies behind a hole is no prefix. What a sync covered always passes: it found the tail
     sealed and every word before it final, and both are in the file it synced.
     """
+    path = segment.path.with_name(following.file_name)
     try:
-        candidate = Segment(segment.path.with_name(following.file_name), writable=False)
+        candidate = Segment(path, writable=False)
     except CorruptionError:
+        if _header_was_written(path):
+            raise
         return False
     header = candidate.header
     candidate.close()
@@ -83,6 +101,17 @@ def _continues(segment: Segment, unit: int, index: int, following: SegmentName) 
     next_entry = segment.base + index
     whole = header.base == next_entry or (sealed and tail_units == unit and header.base > next_entry)
     return header.previous_uuid == segment.header.uuid and whole
+
+
+def _header_was_written(path: Path) -> bool:
+    """Return whether a header that does not hold was once whole or is another file's: damage, not a write that power cut off.
+
+    A header is stored front to back into zeros, its checksum last.
+    """
+    with path.open("rb") as file:
+        raw = file.read(layout.SEGMENT_CHECKSUM + 4)
+    magic, checksum = raw[:8], raw[layout.SEGMENT_CHECKSUM :]
+    return any(magic) and (magic != layout.SEGMENT_MAGIC_BYTES or any(checksum))
 
 
 def visible_segments(

@@ -114,6 +114,33 @@ class ReadBatch(Sequence[Entry]):
         except decode.DamagedBatchError as error:
             raise self._corruption(run, error) from error
 
+    def each(self) -> Iterator[Entry]:
+        """Yield the entries with no more than one compressed frame in memory at a time."""
+        return map(
+            Entry._make,
+            zip(repeat(self.stream), self.numbers, self.timestamps_ns, self._pieces(), strict=False),
+        )
+
+    def _pieces(self) -> Iterator[bytes]:
+        for run in self.runs:
+            position = 0
+            while position < len(run.frames):
+                try:
+                    payloads, position = decode.payloads_from(
+                        run.frames, position, inflater_for(run.path.parent)
+                    )
+                except decode.DamagedBatchError as error:
+                    raise self._corruption(run, error) from error
+                yield from payloads
+
+    def check(self) -> None:
+        """Raise CorruptionError at the first payload that is not what its frame says; keeps nothing in memory."""
+        for run in self.runs:
+            try:
+                decode.check(run.frames, inflater_for(run.path.parent))
+            except decode.DamagedBatchError as error:
+                raise self._corruption(run, error) from error
+
     def arrow_batches(self) -> list[ArrowBatch]:
         """Return one Arrow binary array for each frame, without a copy where the frame is not compressed."""
         batches = []

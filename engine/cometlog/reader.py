@@ -189,7 +189,7 @@ class ShardReader:
         """
         batch = self.read(0 if start is None else start, SCAN_ENTRIES)
         while len(batch):
-            for entry in batch:
+            for entry in batch.each():
                 if stop is not None and entry.number >= stop:
                     return
                 yield entry
@@ -211,6 +211,8 @@ class ShardReader:
             while True:
                 start = max(first, following - span)
                 runs, position = self._runs_between(start, following)
+                # Nothing but new entries lies behind: a read that finds more that the tail counts not, finds damage.
+                self._read(position, 1)
                 found = sum(run.frames.entries for run in runs)
                 if found >= count or start == first:
                     return ReadBatch(self.stream, _last(runs, found - count), position)
@@ -281,7 +283,7 @@ class ShardReader:
                 number = max(number, segment.base)
                 tail = segment.look()
                 found = segment.collect(number - segment.base, SCAN_ENTRIES, tail, whole_frames=True)
-                ReadBatch(self.stream, [Run(segment.path, found.frames)], number).arrow_batches()
+                ReadBatch(self.stream, [Run(segment.path, found.frames)], number).check()
                 frames += len(found.frames)
                 entries += found.frames.entries
                 number = segment.base + found.next_index

@@ -11,17 +11,26 @@ that may hold old frames are never appended into.
 import os
 from pathlib import Path
 
-from cometlog.control import Control
+from cometlog.control import CleanRecord, Control
 from cometlog.durable_mark import DurableMark, MarkFile, read_mark
 from cometlog.errors import CorruptionError
 from cometlog.files import sync_directory
 from cometlog.group_offsets import OFFSETS_FILE, GroupOffsets
+from cometlog.judging import next_used_unit
 from cometlog.kernel import layout, scan
 from cometlog.locks import ShardLocks
-from cometlog.proof import names_from_mark, prove, start_of_walk
+from cometlog.proof import prove, start_of_walk
 from cometlog.repair import Repairer
 from cometlog.rotation import PreparedFile, file_length_for, new_header, next_header
-from cometlog.segment import Segment, SegmentName, byte_offset, list_segments, make_tail, tail_parts
+from cometlog.segment import (
+    NUMBER_MAX,
+    Segment,
+    SegmentName,
+    byte_offset,
+    list_segments,
+    make_tail,
+    tail_parts,
+)
 
 DISCARDED_SUFFIX = ".discarded"
 _NO_WAIT_S = 0.0
@@ -37,10 +46,34 @@ def is_clean(directory: Path, control: Control) -> bool:
         return False
     segment = Segment(directory / names[-1].file_name, writable=False)
     try:
-        in_file = tail_parts(record.tail)[1] <= segment.readable_units()
-        return segment.header.uuid == record.uuid and segment.tail() == record.tail and in_file
+        return (
+            segment.header.uuid == record.uuid
+            and segment.tail() == record.tail
+            and tail_parts(record.tail)[1] <= segment.readable_units()
+            and _is_marked_soundly(segment, read_mark(directory / "durable"))
+            and _is_empty_behind_its_tail(segment)
+        )
     finally:
         segment.close()
+
+
+def _is_marked_soundly(segment: Segment, mark: DurableMark | None) -> bool:
+    """Return whether the mark, which may lag, lies in the active segment or before it."""
+    if mark is None or mark.number < segment.number:
+        return True
+    entries, units, _ = tail_parts(segment.tail())
+    return (
+        mark.uuid == segment.header.uuid
+        and mark.unit <= units
+        and segment.base <= mark.next_entry <= segment.base + entries
+    )
+
+
+def _is_empty_behind_its_tail(segment: Segment) -> bool:
+    """Return whether the next append finds zeros that the file has: a claim of anything else would never become a frame."""
+    units = tail_parts(segment.tail())[1]
+    backed = segment.backed_units()
+    return units <= backed <= segment.readable_units() and next_used_unit(segment, units, backed) == backed
 
 
 def allocate_active(directory: Path, control: Control) -> None:
@@ -64,7 +97,9 @@ def recover(
     Raises CorruptionError for a file that ends before the durable mark.
     """
     recovery = _Recovery(directory, stream, control, capacity_units, file_mode, directory_fd)
-    if control.stored_boot_identity == control.boot_identity() and not control.poisoned:
+    same_boot = control.stored_boot_identity == control.boot_identity() and not control.poisoned
+    if same_boot and not recovery.is_contradicted(control.read_clean_record()):
+        recovery.check_active()
         repairer = Repairer(control, locks, alone=True)
         whole = recovery.repair_all(repairer)
         control.count(layout.CONTROL_RECOVERED_WORDS, repairer.repaired_words)
@@ -86,7 +121,49 @@ class _Recovery:
         self._file_mode = file_mode
         self._directory_fd = directory_fd
         self._mark = read_mark(directory / "durable")
-        self._names = names_from_mark(list_segments(directory), self._mark)
+        self._names = list_segments(directory)
+        if self._mark is not None:
+            self._names = self._names_from_mark(self._mark)
+
+    def _names_from_mark(self, mark: DurableMark) -> list[SegmentName]:
+        """Return the segments from the mark's on. Retention removes the oldest first, and none behind the mark."""
+        found = [name for name in self._names if name.number >= mark.number]
+        if not found or (found[0].number > mark.number and len(found) < len(self._names)):
+            raise CorruptionError(
+                f"segment {mark.number} of the durable mark is missing",
+                file=str(self._directory / "durable"), offset=0, stream=self._stream,
+            )  # fmt: skip
+        return found
+
+    def _highest_number(self) -> int:
+        """Return the highest segment number ever seen here, set aside or marked segments included."""
+        seen = [
+            int(path.name[:10]) for path in self._directory.glob("[0-9]*.seg*") if path.name[:10].isdecimal()
+        ]
+        return max([*seen, self._mark.number if self._mark is not None else 0])
+
+    def is_contradicted(self, record: CleanRecord | None) -> bool:
+        """Return whether the files changed as no append changes them since the last client left: nothing to repair, much to doubt."""
+        if record is None:
+            return False
+        name = self._names[-1]
+        if not name.number == record.number == self._control.active:
+            return True
+        segment = self._open(name)
+        try:
+            entries, units, _ = tail_parts(segment.tail())
+            before_entries, before_units, _ = tail_parts(record.tail)
+            return segment.header.uuid != record.uuid or entries <= before_entries or units <= before_units
+        finally:
+            segment.close()
+
+    def check_active(self) -> None:
+        """Raise CorruptionError where the active segment, linked before it became active, is gone."""
+        if self._control.active > self._highest_number():
+            raise CorruptionError(
+                f"the active segment {self._control.active} is missing",
+                file=str(self._control.path), offset=layout.CONTROL_ACTIVE, stream=self._stream,
+            )  # fmt: skip
 
     def _open(self, name: SegmentName) -> Segment:
         return Segment(self._directory / name.file_name, writable=True)
@@ -117,7 +194,7 @@ class _Recovery:
         unit, index = start_of_walk(segment, self._mark, self._stream)
         tail = segment.tail()
         readable = segment.readable_units()
-        if tail_parts(tail)[1] > readable or segment.backed_units() > readable:
+        if not tail_parts(tail)[1] <= segment.backed_units() <= readable:
             return False
         segment.allocate(0, readable)
         walk = scan.Walk(segment.mapping, segment.header.uuid, unit, index)
@@ -130,7 +207,7 @@ class _Recovery:
         tail = segment.tail()
         _entries, units, sealed = tail_parts(tail)
         end = min(segment.header.capacity_units, segment.backed_units())
-        if not sealed and (units >= end or segment.word(units) == 0):
+        if not sealed and next_used_unit(segment, units, end) >= end:
             return
         segment.seal()
         self._control.count(layout.CONTROL_SEALED_TORN)
@@ -178,11 +255,15 @@ class _Recovery:
         self._start_new_segment(segment, segment.base + index)
 
     def _start_new_segment(self, segment: Segment, base: int) -> None:
-        seen = [int(path.name[:10]) for path in self._directory.glob("*.seg*")]
-        if self._mark is not None:
-            seen.append(self._mark.number)
+        highest = self._highest_number()
+        if highest >= NUMBER_MAX:
+            raise CorruptionError(
+                f"no segment can follow number {highest}",
+                file=str(segment.path),
+                offset=layout.SEGMENT_NUMBER,
+            )
         header = new_header(
-            max(seen) + 1, base,
+            highest + 1, base,
             capacity_units=self._capacity_units, previous_uuid=segment.header.uuid, epoch=segment.header.epoch + 1,
         )  # fmt: skip
         length = file_length_for(self._capacity_units)

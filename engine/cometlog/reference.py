@@ -313,6 +313,7 @@ def walk(image: bytes) -> Walked:
             if kind == layout.KIND_DATA:
                 batch = _decode_data(uuid, frames, unit, tail[1])
                 _expect(next_index <= batch.first_index and batch.first_index + batch.entries <= tail[0])
+                _expect(not after_data or next_index == batch.first_index)
                 batches.append(batch)
                 next_index = batch.first_index + batch.entries
                 after_data = True

@@ -13,10 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from cometlog.control import boot_identity_of
+from cometlog.errors import CorruptionError
 from cometlog.files import create_exclusive
 from cometlog.kernel import layout
 from cometlog.kernel.mapping import Mapping
-from cometlog.segment import Segment, SegmentHeader, SegmentName, byte_offset
+from cometlog.segment import BASE_MAX, NUMBER_MAX, Segment, SegmentHeader, SegmentName, byte_offset
 
 FIRST_BYTES = 1 << 20
 STEP_BYTES = 1 << 18
@@ -124,9 +125,15 @@ def new_header(
 
 def next_header(segment: Segment, capacity_units: int) -> SegmentHeader:
     """Return the header of the segment that follows a sealed one."""
-    entries = segment.tail() >> layout.TAIL_ENTRIES_SHIFT
+    base = segment.base + (segment.tail() >> layout.TAIL_ENTRIES_SHIFT)
+    if segment.number >= NUMBER_MAX or base > BASE_MAX:
+        raise CorruptionError(
+            f"no segment can follow: the next would be number {segment.number + 1} (at most {NUMBER_MAX}) "
+            f"with base {base} (at most {BASE_MAX})",
+            file=str(segment.path), offset=layout.SEGMENT_NUMBER,
+        )  # fmt: skip
     return new_header(
-        segment.number + 1, segment.base + entries,
+        segment.number + 1, base,
         capacity_units=capacity_units, previous_uuid=segment.header.uuid, epoch=segment.header.epoch,
     )  # fmt: skip
 

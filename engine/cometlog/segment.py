@@ -15,6 +15,10 @@ from cometlog.kernel.mapping import Mapping
 
 _NAME = re.compile(r"([0-9]{10})-([0-9]{20})\.seg")
 _HEADER = struct.Struct("<8sIIQQ16s16sQQQ")
+NUMBER_MAX = 10**10 - 1
+"""Largest segment number: a file name has ten digits for it."""
+BASE_MAX = 2**64 - 2**32
+"""Largest base: the entries of one segment behind it still have numbers of 64 bits."""
 
 
 class SegmentName(NamedTuple):
@@ -105,6 +109,10 @@ def decode_header(page: bytes, path: Path) -> SegmentHeader:
             f"segment capacity is {capacity} units, at most {layout.MAX_CAPACITY_UNITS}",
             file=str(path), offset=layout.SEGMENT_CAPACITY,
         )  # fmt: skip
+    if base > BASE_MAX:
+        raise CorruptionError(
+            f"segment base is {base}, at most {BASE_MAX}", file=str(path), offset=layout.SEGMENT_BASE
+        )
     name = parse_segment_name(path.name)
     if name is not None and name != (number, base):
         raise CorruptionError(

@@ -4,13 +4,15 @@ Thread safety: belongs to the one reader that owns it. Invariants: the active nu
 directory is listed, so a segment that is missing from the list was either retired or not linked yet.
 """
 
+from bisect import bisect_right
 from pathlib import Path
 
+from cometlog.durable_mark import read_mark
 from cometlog.errors import CorruptionError
 from cometlog.kernel import layout
 from cometlog.kernel.scan import STOP_SEAL
 from cometlog.onlooker import Onlooker
-from cometlog.segment import SegmentName, list_segments
+from cometlog.segment import SegmentName, list_segments, read_header
 from cometlog.segment_reader import SegmentReader, Tail
 
 OPEN_SEGMENTS_MAX = 8
@@ -28,10 +30,25 @@ class SegmentChain:
         self._index_entries_max = index_entries_max
         self._open: dict[int, SegmentReader] = {}
         self._onlooker = Onlooker(directory, stream)
+        self._listed: list[SegmentName] | None = None
 
     def refresh(self) -> list[SegmentName]:
-        """List the directory again and return the segments that may be read, lowest number first."""
-        self.names = self._onlooker.visible(list_segments(self._directory))
+        """List the directory again and return the segments that may be read, lowest number first.
+
+        Raises CorruptionError where the segment that the durable mark names is gone with all that followed.
+        """
+        names = list_segments(self._directory)
+        if names != self._listed:
+            # A segment is linked before a mark names it, so it is in a listing made after the mark was read.
+            mark = read_mark(self._directory / "durable")
+            names = list_segments(self._directory)
+            if mark is not None and (not names or names[-1].number < mark.number):
+                raise CorruptionError(
+                    f"segment {mark.number} of the durable mark is missing",
+                    file=str(self._directory / "durable"), offset=0, stream=self.stream,
+                )  # fmt: skip
+            self._listed = names
+        self.names = self._onlooker.visible(names)
         for number, reader in self._open.items():
             reader.proven = self._onlooker.proven(number)
         return self.names
@@ -42,10 +59,35 @@ class SegmentChain:
         if reader is None:
             reader = SegmentReader(self._directory, name, self.stream, self._index_entries_max)
             reader.proven = self._onlooker.proven(name.number)
+            try:
+                self._check_follower(reader)
+            except BaseException:
+                reader.close()
+                raise
         self._open[name.number] = reader
         if len(self._open) > OPEN_SEGMENTS_MAX:
             self._open.pop(next(iter(self._open))).close()
         return reader
+
+    def _check_follower(self, segment: SegmentReader) -> None:
+        """Raise CorruptionError where the segment after this one followed on another: one of the two is not this shard's."""
+        place = bisect_right(self.names, segment.number, key=lambda name: name.number)
+        if place == len(self.names):
+            return
+        path = self._directory / self.names[place].file_name
+        try:
+            header, _ = read_header(path)
+        except (FileNotFoundError, CorruptionError):
+            return  # retired meanwhile, or a damage of its own that whoever reads there is told
+        if header.previous_uuid != segment.segment.header.uuid and segment.path.exists():
+            raise self._not_following(segment, header.number, path)
+
+    def _not_following(self, segment: SegmentReader, number: int, path: Path) -> CorruptionError:
+        # Retention removes the oldest first, so what lies between a kept segment and a later one was not retired.
+        return CorruptionError(
+            f"segment {number} does not follow segment {segment.number}, which is still there",
+            file=str(path), offset=layout.SEGMENT_PREVIOUS_UUID, stream=self.stream,
+        )  # fmt: skip
 
     def first(self) -> SegmentReader | None:
         """Return the oldest segment, or None for a shard without any."""
@@ -102,12 +144,7 @@ class SegmentChain:
                     file=str(following.path), offset=layout.SEGMENT_BASE, stream=self.stream,
                 )  # fmt: skip
             if header.previous_uuid != segment.segment.header.uuid and segment.path.exists():
-                # Retention removes the oldest first, so what lies between a kept segment and a later one was
-                # not retired.
-                raise CorruptionError(
-                    f"segment {header.number} does not follow segment {segment.number}, which is still there",
-                    file=str(following.path), offset=layout.SEGMENT_PREVIOUS_UUID, stream=self.stream,
-                )  # fmt: skip
+                raise self._not_following(segment, header.number, following.path)
             return following
         raise self.lost(f"{segment.number + 1:010d}-*.seg")
 

@@ -9,11 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from cometlog.durable_mark import read_mark
 from cometlog.errors import CorruptionError
-from cometlog.index import START, SegmentIndex, load_index
+from cometlog.index import START, Boundary, SegmentIndex, load_index
 from cometlog.kernel import layout
 from cometlog.kernel.boundary import find_boundaries
-from cometlog.kernel.scan import NO_UNIT, STOP_BLOCKED, STOP_CORRUPT, WRONG_TEXTS, Frames, Walk
+from cometlog.kernel.scan import (
+    NO_UNIT,
+    STOP_BLOCKED,
+    STOP_CORRUPT,
+    STOP_TAIL,
+    WRONG_TAIL,
+    WRONG_TEXTS,
+    Frames,
+    Walk,
+)
 from cometlog.proof import Proven
 from cometlog.segment import Segment, SegmentName, byte_offset, make_tail, tail_parts
 from cometlog.window import Window
@@ -48,7 +58,15 @@ class SegmentReader:
     def __init__(self, directory: Path, name: SegmentName, stream: str, index_entries_max: int) -> None:
         self.path = directory / name.file_name
         self.stream = stream
-        self.segment = Segment(self.path, writable=False)
+        # Read before any tail, so that no tail may lie before it.
+        mark = read_mark(directory / "durable")
+        self._durable = START[:2]
+        try:
+            self.segment = Segment(self.path, writable=False)
+            if mark is not None and mark.number == name.number:
+                self._durable = (mark.unit, mark.index_in(self.segment.header, self.path))
+        except CorruptionError as error:
+            raise error.of_stream(stream) from error.__cause__
         self._index_path = directory / name.index_name
         self._index: SegmentIndex | None = None
         self._index_entries_max = index_entries_max
@@ -82,8 +100,29 @@ class SegmentReader:
                 f"tail is at unit {units}, the file ends after unit {covered}",
                 file=str(self.path), offset=layout.SEGMENT_TAIL, stream=self.stream,
             )  # fmt: skip
+        if units < self._durable[0] or entries < self._durable[1]:
+            raise CorruptionError(
+                f"tail is at unit {units} with {entries} entries, the durable mark at unit {self._durable[0]} "
+                f"with {self._durable[1]}",
+                file=str(self.path), offset=layout.SEGMENT_TAIL, stream=self.stream,
+            )  # fmt: skip
         self.entries_seen = entries
         return Tail(word, entries, units, sealed)
+
+    def _check_end(self, tail: Tail, next_index: int) -> None:
+        """Raise CorruptionError where frames go on behind a tail that PADs hide: after DATA, the index shows it."""
+        end = tail.units
+        if next_index >= tail.entries or end >= self.segment.readable_units():
+            return
+        self._window.ensure(end)
+        word = self.word(end)
+        kind = word >> layout.WORD_KIND_SHIFT & 7
+        counted = kind == layout.KIND_DATA and word >> layout.WORD_INDEX_SHIFT < tail.entries
+        if (counted or kind == layout.KIND_PAD) and self.segment.tail() == tail.word:
+            raise CorruptionError(
+                WRONG_TEXTS[WRONG_TAIL], file=str(self.path), offset=layout.SEGMENT_TAIL, stream=self.stream,
+                entry=self.base + next_index,
+            )  # fmt: skip
 
     def collect(
         self, first_index: int, entries_max: int, tail: Tail, *, whole_frames: bool = False
@@ -105,6 +144,8 @@ class SegmentReader:
                 found = again
         if found.stop == STOP_CORRUPT:
             raise self._corruption(found.unit, found.next_index, found.wrong)
+        if found.stop == STOP_TAIL:
+            self._check_end(tail, found.next_index)
         self._cut_unit = NO_UNIT
         if found.frames.entries > entries_max and not whole_frames:
             self._cut_unit = found.frames.last_unit
@@ -144,22 +185,45 @@ class SegmentReader:
         boundary = index.at_or_before_entry(first_index)
         if index.covered.entry <= first_index:
             boundary = index.covered
+        elif not self._is_frame(boundary, tail):
+            self._index = SegmentIndex(entries_max=self._index_entries_max)
+            boundary = START
         known = (boundary.unit, boundary.entry)
         return max(known, self._resume) if self._resume[1] <= first_index else known
 
     def _index_covering(self, first_index: int, tail: Tail) -> SegmentIndex:
+        index = self._loaded_index(tail)
+        covered = index.covered.entry
+        if covered <= first_index and not covered < self._resume[1] <= first_index:
+            self._extend_index(tail)
+            return self._loaded_index(tail)
+        return index
+
+    def _loaded_index(self, tail: Tail) -> SegmentIndex:
         if self._index is None:
             self._index = load_index(
                 self._index_path, self.segment.header.uuid, tail.word, self._index_entries_max
             )
-        covered = self._index.covered.entry
-        if covered <= first_index and not covered < self._resume[1] <= first_index:
-            self._extend_index(self._index, tail)
+            if not self._is_frame(self._index.covered, tail):
+                self._index = SegmentIndex(entries_max=self._index_entries_max)
         return self._index
 
-    def _extend_index(self, index: SegmentIndex, tail: Tail) -> Walk:
+    def _is_frame(self, boundary: Boundary, tail: Tail) -> bool:
+        """Return whether a boundary is the start or says of a frame what the frame says: no entry lies between the two."""
+        if boundary.unit == 0:
+            return boundary.entry == 0
+        if boundary.unit >= tail.units:
+            return False
+        self._window.ensure(boundary.unit)
+        word = self.word(boundary.unit)
+        is_data = word >> layout.WORD_KIND_SHIFT & 7 == layout.KIND_DATA
+        return is_data and word >> layout.WORD_INDEX_SHIFT == boundary.entry
+
+    def _extend_index(self, tail: Tail) -> Walk:
         """Walk from where the index ends as far as frames are resolved and sound."""
-        walk = Walk(self.segment.mapping, self.segment.header.uuid, *index.covered)
+        index = self._loaded_index(tail)
+        begin = index.covered
+        walk = Walk(self.segment.mapping, self.segment.header.uuid, *begin)
 
         def find(readable: int) -> int:
             stop, boundaries, index.next_entry = find_boundaries(
@@ -169,22 +233,24 @@ class SegmentReader:
             return stop
 
         self._drive(walk, tail, find)
+        if walk.stop == STOP_CORRUPT and walk.unit == begin.unit > 0 and len(index):
+            # As in `collect`: only a walk from the start tells a damaged frame from a boundary that was none.
+            self._index = SegmentIndex(entries_max=self._index_entries_max)
+            return self._extend_index(tail)
         index.covered = index.covered._replace(unit=walk.unit, entry=walk.next_index, live=walk.live_entries)
         return walk
 
     def count_live(self, tail: Tail) -> tuple[int, int, int]:
         """Return (live entries before it, unit, stop) of the first place that is not a resolved frame."""
-        if self._index is None:
-            self._index = load_index(
-                self._index_path, self.segment.header.uuid, tail.word, self._index_entries_max
-            )
-        walk = self._extend_index(self._index, tail)
+        walk = self._extend_index(tail)
         if walk.stop == STOP_CORRUPT:
             raise self._corruption(walk.unit, walk.next_index, walk.wrong)
+        if walk.stop == STOP_TAIL:
+            self._check_end(tail, walk.next_index)
         return walk.live_entries, walk.unit, walk.stop
 
     def word(self, unit: int) -> int:
-        """Return the word at a unit below a tail that ``look`` returned (acquire)."""
+        """Return the word at a unit that the file reaches (acquire)."""
         return self.segment.mapping.load_acquire(byte_offset(unit))
 
     def _drive(self, walk: Walk, tail: Tail, step: Callable[[int], int]) -> int:

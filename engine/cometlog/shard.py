@@ -22,7 +22,7 @@ from cometlog.control import CleanRecord
 from cometlog.durability import Position, Syncer, poisoned_error
 from cometlog.durable_mark import read_mark
 from cometlog.entrance import Entrance, make_directories
-from cometlog.errors import ClosedError
+from cometlog.errors import ClosedError, CorruptionError
 from cometlog.file_system import check_file_system
 from cometlog.kernel import layout
 from cometlog.kernel.fork_guard import ForkGuard, guard_descriptor, process_id, release_descriptor
@@ -135,7 +135,11 @@ class Shard:
         raise self.place.lost(self.directory / f"{number:010d}-*.seg")
 
     def _open_segment(self, name: SegmentName) -> Segment:
-        return Segment(self.directory / name.file_name, writable=True, directory_fd=self.directory_fd)
+        path = self.directory / name.file_name
+        try:
+            return Segment(path, writable=True, directory_fd=self.directory_fd)
+        except CorruptionError as error:
+            raise error.of_stream(self.stream) from error.__cause__
 
     def _kept_segment(self, name: SegmentName) -> Segment:
         if name.number == self.segment.number:

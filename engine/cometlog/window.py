@@ -42,6 +42,12 @@ class Window:
                 walk.unit, min(units, max(walk.needed_units, walk.unit + WINDOW_UNITS))
             )
 
+    def ensure(self, unit: int) -> None:
+        """Have the word at a unit faulted in, which lies in the file."""
+        start, stop = self._readable
+        if not start <= unit < stop:
+            self._make_readable(unit, unit + 1)
+
     def _make_readable(self, start: int, stop: int) -> int:
         try:
             self._segment.mapping.populate_read(byte_offset(start), (stop - start) * layout.UNIT_BYTES)

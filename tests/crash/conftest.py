@@ -13,6 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))
 
+from hostile import ask, openers, shard  # noqa: F401 - fixtures of the suites of hostile files
 from recording import Count, Recorder
 from support import Worker
 from tiers import TIERS, Tier

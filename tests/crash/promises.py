@@ -107,12 +107,14 @@ class Promise:
         """An entry that no append returned is there: then it was on its way, each writer's next batch.
 
         Where another was given its number, it is the last of the log: an append that was killed before its commit is sealed away, and
-        the next segment goes on with its number; while nothing of that segment is durable, the disk may hold what was before it.
+        the next segment goes on with its number; while nothing of that segment is durable, the disk may hold what was before it. An
+        owner that could not say so may also have recovered the log, and gone on with the numbers of what was gone.
         """
         if number in self.acknowledged:
             wanted = self.acknowledged[number]
-            replaced = number not in self.must_be_there() and identity[:2] == found[max(found)][:2]
-            assert replaced, f"entry {number} is {identity}, was acknowledged as {wanted}"
+            assert number not in self.must_be_there(), f"entry {number} is {identity}, durable is {wanted}"
+            last = identity[:2] == found[max(found)][:2] or identity.owner in self.unheard
+            assert last, f"entry {number} is {identity}, was acknowledged as {wanted}"
         if identity.owner not in self.unheard:
             newest = self.batches.get(identity.owner, -1)
             assert identity.batch > newest, f"entry {number} is {identity}, acknowledged as another number"

@@ -1,6 +1,7 @@
 """The configuration: frozen, checked, with presets, and the same after a trip through TOML."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -92,3 +93,11 @@ def test_large_entries_are_compressed_and_small_ones_are_not(tmp_path):
         client.append(STREAM, large)
         assert [entry.data for entry in client.read(STREAM)] == large
         assert client.stats()[STREAM].bytes > 10 * compressed_bytes
+
+
+@pytest.mark.parametrize("raw", [b"\xff\xfe", b"x = " + b"[" * 5000, b"[storage"])
+def test_a_file_that_is_not_toml_is_a_typed_error(tmp_path: Path, raw: bytes) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(raw)
+    with pytest.raises(ConfigurationError, match=r"config\.toml is not TOML"):
+        Config.load(path)

@@ -224,10 +224,13 @@ def test_first_segment_is_linked_only_after_its_header_and_every_name_that_leads
         real_fdatasync(fd)
         synced.add(os.readlink(f"/proc/self/fd/{fd}"))
 
-    def link(source: Path, target: Path) -> None:
+    def link(
+        source: str, target: str, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None
+    ) -> None:
         if str(target).endswith(".seg"):
-            linked.append({*synced, f"{source} linked" if str(source) in synced else ""})
-        real_link(source, target)
+            path = Path(os.readlink(f"/proc/self/fd/{src_dir_fd}")) / source
+            linked.append({*synced, f"{path} linked" if str(path) in synced else ""})
+        real_link(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "fdatasync", fdatasync)

@@ -196,8 +196,7 @@ def test_a_segment_missing_between_kept_ones_is_corruption(tmp_path: Path) -> No
     images = chain(tmp_path, [4, 4, 4])
     segment_path(tmp_path, images[1]).unlink()
     reader = reader_of(tmp_path)
-    assert reader.read(0, 7).numbers == list(range(7))
-    for call in (lambda: reader.read(0, 8), reader.entry_count, reader.verify):
+    for call in (lambda: reader.read(0, 1), reader.entry_count, reader.verify):
         with pytest.raises(CorruptionError, match="segment 3 does not follow segment 1") as caught:
             call()
         assert caught.value.file == str(segment_path(tmp_path, images[2]))

@@ -180,3 +180,43 @@ def test_a_batch_read_in_parts_is_verified_once_and_by_verify_again(tmp_path: Pa
     assert reader.read(1, 9).numbers == list(range(1, 10))
     with pytest.raises(CorruptionError, match="checksum does not match"):
         reader.read(1, 9)
+
+
+def test_frames_behind_a_tail_that_ends_at_a_pad_are_missed(tmp_path: Path) -> None:
+    """Behind a PAD the tail's count of entries is no proof that the last frame was the last."""
+    image = segment(1)
+    image.append([b"a"], 1)
+    image.pad(4, 2)
+    behind_pad = image.units
+    image.append([b"b", b"c"], 2)
+    write_segments(tmp_path, image)
+    assert reader_of(tmp_path).read().payloads() == [b"a", b"b", b"c"]
+    set_tail(segment_path(tmp_path, image), image.entries, behind_pad)
+    for ask in (
+        lambda reader: reader.read(),
+        lambda reader: reader.entry_count(),
+        lambda reader: reader.verify(),
+    ):
+        with pytest.raises(CorruptionError, match="tail does not agree"):
+            ask(reader_of(tmp_path))
+
+
+def test_recent_entries_that_a_damaged_tail_does_not_count_are_missed(tmp_path: Path) -> None:
+    image = segment(1)
+    for number in range(10):
+        image.append([b"%d" % number], 1)
+    write_segments(tmp_path, image)
+    set_tail(segment_path(tmp_path, image), 4, image.units)
+    with pytest.raises(CorruptionError, match="passes the tail"):
+        reader_of(tmp_path).recent(3)
+
+
+def test_numbers_missing_between_two_frames_without_a_pad_are_corruption(tmp_path: Path) -> None:
+    image = segment(1)
+    image.append([b"a"], 1)
+    image.entries += 2
+    image.append([b"b"], 2)
+    write_segments(tmp_path, image)
+    with pytest.raises(CorruptionError, match="does not follow"):
+        reader_of(tmp_path).read()
+    assert reference.walk(image.image()).end is reference.End.CORRUPT

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cometlog import reference
-from cometlog.inflate import inflate
+from cometlog.inflate import inflater_for
 from cometlog.kernel import checksum, decode, layout, scan
 from cometlog.kernel.mapping import Mapping
 from cometlog.reference import End, SegmentImage, decode_batch
 
+inflate = inflater_for(Path("a shard without dictionaries"))
 ENDS = {
     scan.STOP_TAIL: End.TAIL,
     scan.STOP_BLOCKED: End.BLOCKED,
@@ -233,9 +234,13 @@ def test_a_stated_size_beyond_the_limit_is_refused_before_allocation() -> None:
 
 
 def test_a_dictionary_that_is_not_there_is_named() -> None:
-    stored = zstandard.ZstdCompressor().compress(bytes(12))
-    with pytest.raises(ValueError, match="needs dictionary"):
+    samples = [b"order %d of customer %d" % (number, number * 7919) for number in range(500)]
+    trained = zstandard.train_dictionary(1024, samples, dict_id=40_000)
+    stored = zstandard.ZstdCompressor(dict_data=trained).compress(samples[0])
+    with pytest.raises(ValueError, match="needs dictionary 40000, which this shard does not have"):
         inflate(memoryview(stored), layout.CODEC_ZSTD_DICTIONARY)
+    with pytest.raises(ValueError, match="codec 1 names dictionary 40000"):
+        inflate(memoryview(stored), layout.CODEC_ZSTD)
 
 
 def test_a_walk_refuses_limits_outside_its_mapping(tmp_path: Path) -> None:

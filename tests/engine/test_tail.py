@@ -76,11 +76,20 @@ def test_an_append_of_another_process_wakes_a_tail(
 
 
 def test_many_tails_share_one_thread_and_cancelling_them_ends_it(client: cometlog.Client) -> None:
+    def threads_of_this_loop() -> list[threading.Thread]:
+        return [
+            thread
+            for thread in threading.enumerate()
+            if thread.name == "cometlog-tail" and thread not in before
+        ]
+
+    before = threading.enumerate()
+
     async def main() -> None:
         tasks = [asyncio.create_task(take(client.tail(STREAM), 1)) for _ in range(50)]
-        while sum(thread.name == "cometlog-tail" for thread in threading.enumerate()) == 0:
+        while not threads_of_this_loop():
             await asyncio.sleep(0.001)
-        assert sum(thread.name == "cometlog-tail" for thread in threading.enumerate()) == 1
+        assert len(threads_of_this_loop()) == 1
         for task in tasks[:25]:
             task.cancel()
         await asyncio.to_thread(client.append, STREAM, [b"for those left"])

@@ -97,8 +97,8 @@ def find_boundaries(
     return walk.stop, boundaries, next_entry
 
 
-def decode_records(const uint8_t[::1] records, const uint8_t[::1] uuid):
-    """Return the boundaries that an index file's records hold; ValueError if a checksum is wrong."""
+def decode_records(const uint8_t[::1] records, const uint8_t[::1] uuid, uint32_t first_number=0):
+    """Return the boundaries that an index file's records from ``first_number`` on hold; ValueError if a checksum is wrong."""
     cdef Boundary boundary
     cdef list boundaries = []
     cdef Py_ssize_t number
@@ -107,7 +107,9 @@ def decode_records(const uint8_t[::1] records, const uint8_t[::1] uuid):
         raise ValueError(f"uuid of {uuid.shape[0]} bytes, records of {records.shape[0]} bytes")
     seed = uuid_seed(&uuid[0])
     for number in range(records.shape[0] // BOUNDARY_SIZE_BYTES):
-        if not decode_record(&records[number * BOUNDARY_SIZE_BYTES], seed, <uint32_t>number, &boundary):
-            raise ValueError(f"checksum of record {number} does not hold")
+        if not decode_record(
+            &records[number * BOUNDARY_SIZE_BYTES], seed, first_number + <uint32_t>number, &boundary
+        ):
+            raise ValueError(f"checksum of record {first_number + number} does not hold")
         boundaries.append((boundary.unit, boundary.entry, boundary.live, boundary.timestamp_ns))
     return boundaries

@@ -95,14 +95,14 @@ cdef object inflated(Frames frames, Frame *frame, inflate):
         raise DamagedBatchError(str(error), frame.unit, frame.first_index) from error
 
 
-def payloads(Frames frames not None, inflate):
-    """Return the entries taken, as a list of bytes in order."""
-    cdef list entries = PyList_New(<Py_ssize_t>frames.entries)
+cdef list payloads_between(Frames frames, Py_ssize_t first, Py_ssize_t stop, uint64_t total, inflate):
+    """Return the ``total`` entries taken of the frames ``first`` to ``stop - 1``, as a list of bytes in order."""
+    cdef list entries = PyList_New(<Py_ssize_t>total)
     cdef Py_ssize_t position = 0
     cdef Py_ssize_t number
     cdef Frame *frame
     cdef Py_buffer whole
-    for number in range(frames.count):
+    for number in range(first, stop):
         frame = &frames.items[number]
         if frame.codec == CODEC_NONE:
             cut(entries, position, payload_of(frames, frame), frame.payload_bytes, frame)
@@ -114,6 +114,46 @@ def payloads(Frames frames not None, inflate):
                 PyBuffer_Release(&whole)
         position += frame.take
     return entries
+
+
+def payloads(Frames frames not None, inflate):
+    """Return the entries taken, as a list of bytes in order."""
+    return payloads_between(frames, 0, frames.count, frames.entries, inflate)
+
+
+def payloads_from(Frames frames not None, Py_ssize_t first, inflate):
+    """Return (entries, next frame) of the frames from ``first`` on, up to and with the first compressed one.
+
+    A few bytes may hold 128 MiB, so whoever goes through many frames has one of those in memory at a time.
+    """
+    cdef uint64_t total = 0
+    cdef Py_ssize_t stop = first
+    if first < 0:
+        raise IndexError(f"a frame has a number from 0 on, got {first}")
+    while stop < frames.count:
+        total += frames.items[stop].take
+        stop += 1
+        if frames.items[stop - 1].codec != CODEC_NONE:
+            break
+    return payloads_between(frames, first, stop, total, inflate), stop
+
+
+def check(Frames frames not None, inflate):
+    """Raise DamagedBatchError at the first frame whose payload is not the batch that the frame states."""
+    cdef Py_ssize_t number
+    cdef Frame *frame
+    cdef Py_buffer whole
+    for number in range(frames.count):
+        frame = &frames.items[number]
+        if frame.codec != CODEC_NONE:
+            PyObject_GetBuffer(inflated(frames, frame, inflate), &whole, PyBUF_SIMPLE)
+            try:
+                if frame.entries > 1:
+                    check_offsets(<const uint8_t *>whole.buf, whole.len, frame)
+            finally:
+                PyBuffer_Release(&whole)
+        elif frame.entries > 1:
+            check_offsets(payload_of(frames, frame), frame.payload_bytes, frame)
 
 
 def batches(Frames frames not None, inflate):

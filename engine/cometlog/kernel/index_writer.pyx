@@ -27,7 +27,7 @@ from cometlog.kernel.layout cimport (
     INDEX_UUID, SEGMENT_BACKED, SEGMENT_HEADER_BYTES, SEGMENT_TAIL, UNIT_BYTES, tail_entries, tail_units,
 )
 from cometlog.kernel.mapping cimport Mapping
-from cometlog.kernel.scan cimport STOP_FULL, WalkState, uuid_seed
+from cometlog.kernel.scan cimport NO_UNIT, STOP_FULL, WalkState, uuid_seed
 
 cdef extern from "<fcntl.h>" nogil:
     int openat(int directory_fd, const char *path, int flags, ...)
@@ -118,6 +118,7 @@ cdef class IndexWriter:
         memset(&self.walk, 0, sizeof(WalkState))
         self.walk.units = <const uint8_t *>self.view.buf + SEGMENT_HEADER_BYTES
         self.walk.seed = uuid_seed(self.uuid)
+        self.walk.verified_unit = NO_UNIT
         self.reset()
 
     def __dealloc__(self):
@@ -164,7 +165,10 @@ cdef class IndexWriter:
         self.walk.tail_units = tail_units(tail)
         self.walk.tail_entries = tail_entries(tail)
         self.walk.readable_units = min(tail_units(tail), backed)
+        self.walk.verify = self.fd < 0
         if self.fd < 0:
+            # What lies there already may have been damaged at rest: a count taken from a frame that does not hold would
+            # be believed for ever. What is appended from now on was just written.
             error = self.attach_file()
             if error != 0:
                 return error
