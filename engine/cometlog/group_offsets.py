@@ -167,11 +167,14 @@ class GroupOffsets:
         return position
 
     def lower_beyond(self, end: int) -> int:
-        """Set every position beyond entry number ``end`` to it; return how many. Only under exclusive lock byte 0."""
+        """Set every position beyond entry number ``end`` to it; return how many. Only under exclusive lock byte 0.
+
+        A checkpoint is one too: a reset forward that was cut off leaves it ahead of the position.
+        """
         lowered = 0
         for line in self.lines():
-            if line.position is not None and line.position > end:
-                self._store(line, end)
+            if line.position is not None and max(line.position, self._checkpoint(line) or 0) > end:
+                self._store(line, min(line.position, end))
                 lowered += 1
         os.fdatasync(self._fd)
         return lowered
@@ -184,12 +187,19 @@ class GroupOffsets:
         self._store(line, number)
         os.fdatasync(self._fd)
 
+    def _checkpoint(self, line: GroupLine) -> int | None:
+        offset = layout.OFFSETS_GROUPS + line.index * layout.GROUP_SIZE_BYTES
+        return decode_position(self.mapping.load_acquire(offset + layout.GROUP_CHECKPOINT))
+
     def _store(self, line: GroupLine, number: int) -> None:
         offset = layout.OFFSETS_GROUPS + line.index * layout.GROUP_SIZE_BYTES
         word = encode_position(number)
         # The checkpoint first: a position that is found damaged never falls back to one from before.
         self.mapping.store_release(offset + layout.GROUP_CHECKPOINT, word)
         self.mapping.store_release(offset + layout.GROUP_POSITION, word)
+        # Again: a checkpoint of the old position may have come between; one that comes later looks at the position again.
+        self.mapping.fence()
+        self.mapping.store_release(offset + layout.GROUP_CHECKPOINT, word)
 
     def sync(self) -> None:
         """Make the positions as they are now durable. Raises OSError where the file system does not."""

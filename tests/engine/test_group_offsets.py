@@ -11,6 +11,7 @@ from cometlog import CorruptionError, GroupTableFullError, NewerFormatError
 from cometlog.group_offsets import GroupOffsets
 from cometlog.kernel import layout
 from cometlog.kernel.group_position import decode_position, encode_position
+from cometlog.kernel.mapping import Mapping
 from support import SHARD, STREAM, Worker, make_config
 
 CONSUMER_WORKERS = Path(__file__).with_name("consumer_workers.py")
@@ -199,3 +200,60 @@ def test_recovery_that_cuts_entries_brings_groups_back_to_the_end(
         consumer = client.consumer("ahead")
         assert [entry.data for batch in consumer.read(STREAM) for entry in batch] == [b"again"]
         assert client.consumer("behind").lag(STREAM) == 8
+
+
+def checkpoint_word(shard: Path) -> int:
+    raw = (shard / "offsets").read_bytes()
+    offset = LINE + layout.GROUP_CHECKPOINT
+    return int.from_bytes(raw[offset : offset + 8], "little")
+
+
+def test_a_checkpoint_beyond_the_kept_end_is_lowered_too(shard: Path) -> None:
+    make_group(shard, "shipper", 4)
+    offsets = GroupOffsets(shard, STREAM, FILE_MODE)
+    # A reset to 9 that was cut off after its first store.
+    offsets.mapping.store_release(LINE + layout.GROUP_CHECKPOINT, encode_position(9))
+    assert offsets.lower_beyond(6) == 1
+    assert offsets.lower_beyond(6) == 0
+    offsets.close()
+    flip(shard, LINE + layout.GROUP_POSITION, 1)
+    assert positions(shard) == {"shipper": 4}
+
+
+class LateCheckpoint:
+    """A mapping in which another process stores the checkpoint that it was about to, just before the position changes."""
+
+    def __init__(self, mapping: Mapping) -> None:
+        self._mapping = mapping
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._mapping, name)
+
+    def store_release(self, offset: int, value: int) -> None:
+        if offset == LINE + layout.GROUP_POSITION:
+            self._mapping.store_release(
+                LINE + layout.GROUP_CHECKPOINT, self._mapping.load_acquire(LINE + layout.GROUP_POSITION)
+            )
+        self._mapping.store_release(offset, value)
+
+
+def test_a_checkpoint_that_meets_a_reset_is_not_from_before_it(shard: Path) -> None:
+    make_group(shard, "shipper", 8)
+    offsets = GroupOffsets(shard, STREAM, FILE_MODE)
+    offsets.mapping = LateCheckpoint(offsets.mapping)  # type: ignore[assignment]
+    offsets.reset("shipper", 3, FILE_MODE)
+    offsets.close()
+    assert decode_position(checkpoint_word(shard)) == 3
+    flip(shard, LINE + layout.GROUP_POSITION, 1)
+    assert positions(shard) == {"shipper": 3}
+
+
+def test_a_checkpoint_is_the_position_as_it_is(shard: Path) -> None:
+    make_group(shard, "shipper", 2)
+    offsets = GroupOffsets(shard, STREAM, FILE_MODE)
+    position = offsets.position_of(offsets.lines()[0], lambda _start, stop: position.advance(stop))
+    position.ack(2)
+    assert decode_position(checkpoint_word(shard)) == 2
+    assert position.write_checkpoint() == 3
+    assert decode_position(checkpoint_word(shard)) == 3
+    offsets.close()

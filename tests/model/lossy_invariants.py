@@ -140,27 +140,39 @@ def i13_mark(_model, state: State) -> str:
     return f"the mark covers {unit} units of {file.words}, the disk holds {file.on_disk}"
 
 
-def prefix(model, before: State, after: State) -> str:
-    """DESIGN, power loss: what follows a sync is a prefix or gone. Not one of I1 to I16, and not in ``OF_STEPS``: see README.md."""
+def lost_by(before: State, after: State) -> list[int]:
+    """Return the acknowledged appends that a recovery has just given up."""
     if before.step != RESTART or after.step:
+        return []
+    pairs = zip(before.appends, after.appends, strict=True)
+    return [n for n, (old, new) in enumerate(pairs) if old.promise == "a" and new.promise == "l"]
+
+
+def prefix(model, before: State, after: State) -> str:
+    """DESIGN, power loss: what remains is a prefix of what was appended, inside a segment and over all of them."""
+    lost = [(after.appends[n].file, after.appends[n].index) for n in lost_by(before, after)]
+    if not lost:
         return ""
-    there = {number for _, number in readable(model.setting, after)}
-    lost = [
-        (entry.file, entry.index)
-        for old, entry in zip(before.appends, after.appends, strict=True)
-        if old.promise == "a" and entry.promise == "l"
-    ]
     kept = [
-        (entry.file, entry.index)
-        for n, entry in enumerate(after.appends)
-        if n in there and entry.promise == "a"
+        (after.appends[n].file, after.appends[n].index)
+        for _, n in readable(model.setting, after)
+        if after.appends[n].promise != "t"
     ]
     return (
-        f"appends at {lost} are lost, later ones at {kept} are kept"
-        if lost and kept and min(lost) < max(kept)
-        else ""
+        f"appends at {lost} are lost, later ones at {kept} are kept" if kept and min(lost) < max(kept) else ""
     )
 
 
+def no_more_lost_than_needed(model, before: State, after: State) -> str:
+    """The first append that is lost was not whole on the disk. Not a promise, and not in ``OF_STEPS``: see README.md."""
+    for number in lost_by(before, after)[:1]:
+        entry = after.appends[number]
+        file = after.files[entry.file]
+        there = file.words[entry.unit] == (DATA, model.setting.units[number], number)
+        if file.header and there and proves_itself(model.setting, after, entry.file, entry.unit, 0):
+            return f"append {number} is lost, though it is whole in segment {file.number}"
+    return ""
+
+
 OF_STATES = (i4_acknowledged, i6_intact, i8_numbers, i9_numbers, i12_reached, i13_synced, i13_mark)
-OF_STEPS = (i13_durable,)
+OF_STEPS = (i13_durable, prefix)

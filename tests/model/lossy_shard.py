@@ -142,9 +142,13 @@ def cut(state: State) -> Iterator[State]:
 
 
 def versions(file: File) -> list[File]:
-    """Return what the disk may hold of a file after a cut. Its tail is the old one: recovery sets it anew from the mark on."""
+    """Return what the disk may hold of a file after a cut.
+
+    Its tail is the old or the new one. Of tails that are not sealed the old one stands for all: recovery sets it anew, and only asks
+    a sealed one where it is.
+    """
     found = []
-    tail_units, entries, sealed = file.tail_on_disk
+    tails = {file.tail_on_disk, (file.units, file.entries, True)} if file.sealed else {file.tail_on_disk}
     for name in {file.name, file.name_on_disk}:
         if name == ABSENT:
             free = (NOTHING,) * len(file.words)
@@ -173,10 +177,11 @@ def versions(file: File) -> list[File]:
         for header in {file.header, file.header_on_disk}:
             found += [
                 file._replace(
-                    words=words, on_disk=words, units=tail_units, entries=entries, sealed=sealed, name=name, name_on_disk=name,
-                    header=header, header_on_disk=header,
+                    words=words, on_disk=words, units=tail[0], entries=tail[1], sealed=tail[2], tail_on_disk=tail, name=name,
+                    name_on_disk=name, header=header, header_on_disk=header,
                 )
                 for words in product(*units)
+                for tail in tails
             ]  # fmt: skip
     return found
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import append_steps as writing
+import group_mutations as grouping
 import recovery as lossy
 import repair_steps as repairing
 import rotation as chain
@@ -254,14 +255,41 @@ def trust_tails(setting: lossy.Setting, state: Shard) -> lossy.Found:
 
 
 def no_seal(_setting: lossy.Setting, state: Shard) -> lossy.Found:
-    """Recovery leaves the place where it stopped as it is."""
-    return [state._replace(step="F fdatasync")]
+    """Recovery leaves the word where it stopped as it is."""
+    position, unit, index = state.end
+    files = lossy.with_file(state, position, units=unit, entries=index, sealed=True)
+    return [state._replace(files=files, step="F fdatasync")]
 
 
 def sync_without_waiting(_setting: lossy.Setting, state: Shard) -> lossy.Found:
     """The sync does not wait for unresolved words, and marks Q itself."""
     first = lossy.first_from_mark(state)
     return [state._replace(syncing="G fdatasync", synced_file=first, covered=state.wanted[1])]
+
+
+def whatever_is_missing(state: Shard, position: int, following: int | None, _unit: int, index: int) -> bool:
+    """The next segment goes on if its numbers do, though numbers may be missing before them that were given out."""
+    if following is None or not state.files[following].header:
+        return False
+    file, candidate = state.files[position], state.files[following]
+    return candidate.previous == position and candidate.base >= file.base + index
+
+
+def walk_over_holes(setting: lossy.Setting, state: Shard) -> lossy.Found:
+    """F takes every end of a segment for one where numbers were burnt."""
+    return lossy.f_walk(setting, state, whatever_is_missing)
+
+
+def tail_before_names(setting: lossy.Setting, state: Shard) -> lossy.Found:
+    """F sets the tail where the walk stopped before the later segments lost their names: the next recovery takes it for a seal."""
+    (after,) = lossy.f_walk(setting, state)
+    position, unit, index = after.end
+    files = lossy.with_file(after, position, units=unit, entries=index, sealed=True)
+    return [after._replace(files=files)]
+
+
+def crashed_cuts(changes: dict[str, object] | None) -> Recovery:
+    return Recovery(lossy.Setting((1, 2), claims=0, syncs=0), changes)
 
 
 def cuts(changes: dict[str, object] | None) -> Recovery:
@@ -319,4 +347,42 @@ MUTATIONS = (
     Mutation("sync that does not wait", holes, {"G resolve": sync_without_waiting}, "i13_durable"),
     Mutation("recovery discards nothing", two_cuts, {"F discard": discard_nothing}, "i12_reached"),
     Mutation("tails trusted after a power cut", cuts, {"F walk": trust_tails}, "i13_synced"),
+    Mutation("the walk goes on over holes", cuts, {"F walk": walk_over_holes}, "prefix"),
+    Mutation("recovery sets the tail first", crashed_cuts, {"F walk": tail_before_names}, "prefix"),
+    Mutation(
+        "position by plain store",
+        grouping.consumers,
+        {"raise": grouping.raise_by_store},
+        "position_is_acknowledged",
+    ),
+    Mutation(
+        "raise over a reset",
+        grouping.consumers,
+        {"look": grouping.raise_from_any_word},
+        "position_is_acknowledged",
+    ),
+    Mutation(
+        "groups beyond the end",
+        grouping.checkpoints,
+        {"recovery lower": grouping.lower_nothing},
+        "words_are_below_the_end",
+    ),
+    Mutation(
+        "checkpoints beyond the end",
+        grouping.checkpoints,
+        {"recovery lower": grouping.lower_position_alone},
+        "words_are_below_the_end",
+    ),
+    Mutation(
+        "checkpoint looks once",
+        grouping.checkpoints,
+        {"checkpoint look": grouping.checkpoint_at_once},
+        "checkpoint_is_acknowledged",
+    ),
+    Mutation(
+        "reset stores its checkpoint once",
+        grouping.checkpoints,
+        {"reset again": grouping.checkpoint_of_reset_once},
+        "checkpoint_is_acknowledged",
+    ),
 )

@@ -1,6 +1,7 @@
 """Where the engine takes each step of the models: file below ``engine/cometlog``, and function, with its class."""
 
 APPENDER = "kernel/appender.pyx"
+POSITION = "kernel/group_position.pyx"
 
 PLACES = {
     # A2, B
@@ -62,6 +63,20 @@ PLACES = {
     "die in claim": (APPENDER, "Appender.claim"),
     "tear": ("kernel/frame_writer.pyx", "FrameWriter.finish"),
     "H seal": ("write_paths/file_lock.py", "FileLockPath._put"),
+    # Group positions
+    "acknowledge": (POSITION, "GroupPosition.ack"),
+    "raise": (POSITION, "GroupPosition.raise_to"),
+    "look": (POSITION, "GroupPosition.raise_to"),
+    "reset checkpoint": ("group_offsets.py", "GroupOffsets._store"),
+    "reset position": ("group_offsets.py", "GroupOffsets._store"),
+    "reset again": ("group_offsets.py", "GroupOffsets._store"),
+    "reset sync": ("group_offsets.py", "GroupOffsets.reset"),
+    "checkpoint load": (POSITION, "GroupPosition.write_checkpoint"),
+    "checkpoint store": (POSITION, "GroupPosition.write_checkpoint"),
+    "checkpoint look": (POSITION, "GroupPosition.write_checkpoint"),
+    "checkpoint sync": ("group_shard.py", "GroupShard.checkpoint"),
+    "recovery lower": ("group_offsets.py", "GroupOffsets.lower_beyond"),
+    "recovery sync": ("group_offsets.py", "GroupOffsets.lower_beyond"),
     # E, last paragraph
     "R pick": ("retention.py", "choose"),
     "R look": ("retention.py", "Retention._may_go"),

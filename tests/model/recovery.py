@@ -4,7 +4,7 @@ Same boot: memory is whole, so claims are repaired and the walk must reach the t
 that prove themselves, from the durable mark on. What is shared stands in ``lossy_shard``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from checker import FAULT, Step
 from lossy_invariants import OF_STATES, OF_STEPS, proves_itself, readable
@@ -220,49 +220,48 @@ def f_active(_setting: Setting, state: State) -> Found:
 
 def walk_distrustfully(
     setting: Setting, state: State, position: int, unit: int, index: int
-) -> tuple[int, int, bool]:
-    """Return unit and index where the walk of one segment stops, and whether it stops there without failure."""
+) -> tuple[int, int]:
+    """Return unit and index where the walk of one segment stops."""
     file = state.files[position]
     following = next_of(state, position)
     while unit < len(file.words):
         kind, units, number = file.words[unit]
         if kind == DATA and proves_itself(setting, state, position, unit, index):
             first = file.base + state.appends[number].index
-            if (
-                following is not None
-                and state.files[following].header
-                and first >= state.files[following].base
-            ):
-                return unit, index, True  # it lies behind the seal
+            if following is not None and first >= state.files[following].base:
+                break  # it lies behind the seal
             index = state.appends[number].index + 1
         elif kind != PAD or unit + units > len(file.words):
-            return unit, index, kind == SEAL or file.words[unit] == NOTHING
+            break
         unit += units
-    return unit, index, True
+    return unit, index
 
 
-def continues(state: State, position: int, following: int | None, index: int) -> bool:
-    """Return whether the next segment has a header that proves it to go on from here."""
+def continues(state: State, position: int, following: int | None, unit: int, index: int) -> bool:
+    """Return whether nothing is missing up to the next segment: the numbers meet, or the tail came to disk sealed at ``unit``."""
     if following is None or not state.files[following].header:
         return False
-    file = state.files[following]
-    return file.previous == position and file.base >= state.files[position].base + index
+    file, candidate = state.files[position], state.files[following]
+    next_entry = file.base + index
+    burnt = file.sealed and file.units == unit and candidate.base > next_entry
+    return candidate.previous == position and (candidate.base == next_entry or burnt)
 
 
-def f_walk(setting: Setting, state: State) -> Found:
-    """Walk from the mark over frames that prove themselves; set and sync each tail; stop at the first failure."""
+def f_walk(setting: Setting, state: State, goes_on: Callable[..., bool] = continues) -> Found:
+    """Walk from the mark over frames that prove themselves; set and sync the tails of all but the last; stop where one is missing."""
     position, unit, index = state.mark
     if first_from_mark(state) != position:
         position, unit, index = first_from_mark(state), 0, 0
     files = state.files
     while True:
-        unit, index, ends = walk_distrustfully(setting, state, position, unit, index)
-        files = put(files, position, files[position]._replace(units=unit, entries=index, sealed=True))
+        unit, index = walk_distrustfully(setting, state, position, unit, index)
         following = next_of(state, position)
-        if not ends or not continues(state, position, following, index):
+        if not goes_on(state, position, following, unit, index):
             return [state._replace(files=files, step="F discard", end=(position, unit, index))]
         assert following is not None
-        files = put(files, position, on_disk(files[position]))
+        files = put(
+            files, position, on_disk(files[position]._replace(units=unit, entries=index, sealed=True))
+        )
         position, unit, index = following, 0, 0
 
 
@@ -284,12 +283,13 @@ def f_directory(_setting: Setting, state: State) -> Found:
 
 
 def f_seal(_setting: Setting, state: State) -> Found:
-    """Write a SEAL at X, none where X is the capacity."""
-    position, unit, _ = state.end
+    """Write a SEAL at X, none where X is the capacity, and set the tail: not before what lies behind lost its name for good."""
+    position, unit, index = state.end
     words = state.files[position].words
     if unit < len(words):
         words = put(words, unit, (SEAL, 0, 0))
-    return [state._replace(files=with_file(state, position, words=words), step="F fdatasync")]
+    files = with_file(state, position, words=words, units=unit, entries=index, sealed=True)
+    return [state._replace(files=files, step="F fdatasync")]
 
 
 def f_fdatasync(_setting: Setting, state: State) -> Found:

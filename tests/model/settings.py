@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import append_repair
+import groups
 import lossy_shard
 import recovery
 import rotation
@@ -34,6 +35,10 @@ def shard(*units: int, **options: object) -> Callable[[], Model]:
     return lambda: recovery.Recovery(lossy_shard.Setting(units, **options))
 
 
+def group(**options: object) -> Callable[[], Model]:
+    return lambda: groups.Groups(groups.Setting(**options))
+
+
 NOBODY_ONE_BOTH = ((), (0,), (0, 1))
 
 SUITE = (
@@ -49,10 +54,12 @@ SUITE = (
     Search("rotation on a disk that is full once", segments((2,), (2, 2), full=1), 8706, ((), (0,), (1,), (2,))),
     Search("helpers that are late", segments((2,), (2, 2, 2), segments=4, kills=0, unlinked=2), 18408, ((),)),
     Search("rotation after mixed sizes", segments((2,), (1, 2), segments=3, unlinked=2), 8736),
-    Search("two power cuts", shard(1, 2, claims=0, crashes=0, cuts=2), 47502),
-    Search("a torn append, a crash and a cut", shard(2, 1, claims=0, torn=1, seals=0, files=3), 27397),
-    Search("a dead claim, a sync and a cut", shard(1, 1, seals=0, files=3, crashes=0), 24719),
-    Search("retention below the mark", shard(1, 1, claims=0, crashes=0, retired=1), 6132),
+    Search("two power cuts", shard(1, 2, claims=0, crashes=0, cuts=2), 54334),
+    Search("a torn append, a crash and a cut", shard(2, 1, claims=0, torn=1, seals=0, files=3), 32586),
+    Search("a dead claim, a sync and a cut", shard(1, 1, seals=0, files=3, crashes=0), 29396),
+    Search("retention below the mark", shard(1, 1, claims=0, crashes=0, retired=1), 6756),
+    Search("two consumers and a reset, one kill", group(entries=3, checkpoints=0, cuts=0), 6032),
+    Search("a reset and a checkpoint, a kill and a cut", group(consumers=1), 9995),
 )  # fmt: skip
 
 FULL = (
@@ -68,8 +75,9 @@ FULL = (
         ((), (0,), (1,), (2,)),
     ),
     Search("three rotating writers", segments((2,), (2,), (2,), segments=4, unlinked=2, full=1), 28431),
-    Search("a torn append, a rotation, a crash and a cut", shard(2, 1, claims=0, torn=1), 92020),
-    Search("a dead claim, a rotation, a crash and a cut", shard(1, 2), 617626),
-    Search("two cuts and a crash of recovery", shard(1, 2, claims=0, cuts=2), 212965),
-    Search("two syncs and two cuts", shard(1, 2, claims=0, crashes=0, syncs=2, cuts=2), 99173),
+    Search("a torn append, a rotation, a crash and a cut", shard(2, 1, claims=0, torn=1), 135953),
+    Search("a dead claim, a rotation, a crash and a cut", shard(1, 2), 1010452),
+    Search("two cuts and a crash of recovery", shard(1, 2, claims=0, cuts=2), 238493),
+    Search("two syncs and two cuts", shard(1, 2, claims=0, crashes=0, syncs=2, cuts=2), 109458),
+    Search("a group on a shard that grows again, a kill and a cut", group(consumers=1, appends=1), 42074),
 )

@@ -17,7 +17,7 @@ NAMED_BY_ORDER = (
 OPERATION = re.compile(
     rf"(?<![\w])({NAMED_BY_ORDER}|raise_to_at_least|compare_and_swap|set_bits|clear_bits|fence|__atomic_\w+)\("
 )
-ALIAS = re.compile(r"load = self\.mapping\.(load_acquire)$")
+ALIAS = re.compile(r"load = [\w.]*\bmapping\.(load_acquire)$")
 Sites = dict[tuple[str, str], set[str]]
 
 
@@ -133,3 +133,29 @@ def test_an_append_does_its_atomics_in_this_sequence() -> None:
     found = sites_of(APPENDER, (ENGINE / APPENDER).read_text())
     assert {name: tuple(found[APPENDER, name]) for name in IN_SEQUENCE} == IN_SEQUENCE
     assert found[APPENDER, "Appender.commit"][:2] == ["load_acquire", "compare_and_swap_seq_cst"]
+
+
+BESIDE_A_FENCE = {
+    ("control.py", "Control.mark_rotating"): ("store_release", "load_acquire", "store_release", "fence"),
+    ("retention.py", "Retention._may_go"): ("fence",),
+    ("write_paths/file_lock.py", "FileLockPath._wake_readers"): ("fence", "load_acquire"),
+    ("kernel/waiting.pyx", "announce"): ("load_acquire_u32", "fetch_or_acq_rel", "fence_seq_cst"),
+    ("kernel/waiting.pyx", "wake_waiters"): ("fetch_and_acq_rel", "fetch_add_acq_rel_u32"),
+    ("kernel/waiting.pyx", "Bell.ring"): ("fetch_add_acq_rel_u32",),
+    ("kernel/group_position.pyx", "GroupPosition.write_checkpoint"): (
+        "load_acquire",
+        "store_release",
+        "fence_seq_cst",
+        "load_acquire",
+    ),
+    ("group_offsets.py", "GroupOffsets._store"): ("store_release", "store_release", "fence", "store_release"),
+}
+
+
+def test_what_a_fence_orders_stands_on_its_two_sides() -> None:
+    """Where two words meet: a row is shared by both sides, so losing the fence of one would leave the table true."""
+    found = {
+        (file, function): tuple(sites_of(file, (ENGINE / file).read_text())[file, function])
+        for file, function in BESIDE_A_FENCE
+    }
+    assert found == BESIDE_A_FENCE

@@ -5,14 +5,14 @@ Thread safety: the GIL serialises the threads of a process; processes meet in th
 position is acknowledged and nothing else is published with it, so acquire and release are enough, and a holder may die anywhere: the
 word is the old position or the new one.
 
-Invariants: an acknowledgement raises the word by CAS from the value this handle knows, so it never undoes a reset: a word that somebody
-lowered is left alone and ``moved_back`` says so.
+Invariants: an acknowledgement raises the word by CAS from the value this handle knows, so it never undoes a reset: a word that
+somebody lowered is left alone and ``moved_back`` says so. A checkpoint that was written to its end is none from before a reset.
 """
 
 cimport cython
 from libc.stdint cimport uint64_t
 
-from cometlog.kernel.atomics cimport compare_and_swap_acq_rel, load_acquire, store_release
+from cometlog.kernel.atomics cimport compare_and_swap_acq_rel, fence_seq_cst, load_acquire, store_release
 from cometlog.kernel.layout cimport (
     GROUP_CHECKPOINT, GROUP_COUNT, GROUP_POSITION, GROUP_SIZE_BYTES, OFFSETS_GROUPS, OFFSETS_SIZE_BYTES,
     POSITION_CHECK_BITS,
@@ -119,14 +119,16 @@ cdef class GroupPosition:
         self.floor = number
         return 0
 
-    def reset(self, uint64_t number):
-        """Set the shared position, forward or back, and take it up."""
-        store_release(self.word, encode_position(number))
-        return self.follow()
-
     def write_checkpoint(self):
         """Copy the position to the checkpoint word and return it; the caller syncs the file."""
         cdef uint64_t word = load_acquire(self.word)
-        if position_word_holds(word):
+        cdef uint64_t again = word
+        while position_word_holds(again):
+            word = again
             store_release(self.checkpoint_word, word)
+            # A reset stores the position, fences, and stores the checkpoint once more: this look sees it, or that store comes second.
+            fence_seq_cst()
+            again = load_acquire(self.word)
+            if again >= word:
+                break
         return word >> POSITION_CHECK_BITS

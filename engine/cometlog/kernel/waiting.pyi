@@ -1,5 +1,8 @@
+from typing import final
+
 from cometlog.kernel.mapping import Mapping
 
+@final
 class Bell:
     def ticket(self) -> int: ...
     def ring(self) -> None: ...

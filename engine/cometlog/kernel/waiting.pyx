@@ -6,6 +6,7 @@ flag adds one to the futex word before it wakes, so a waiter that was not asleep
 futex of its own: it changes before its waiters are woken, and they sleep on the value that they read.
 """
 
+cimport cython
 from libc.errno cimport ENOSYS, errno
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
@@ -46,6 +47,7 @@ def announce(Mapping control not None):
     return ticket
 
 
+@cython.final
 cdef class Bell:
     """What wakes the sleepers of this process without an append: a word of its own. Any thread may ring it."""
 
@@ -62,8 +64,8 @@ cdef class Bell:
 def sleep_any(list controls not None, list tickets not None, Bell bell not None, uint32_t ticket, double timeout_s):
     """Sleep until one of the control files' tickets or the bell's is out of date, or ``timeout_s`` seconds passed.
 
-    Releases the GIL; a signal ends the sleep. Returns False where this kernel cannot wait for several words, or there are more than 127:
-    then nothing was slept.
+    Releases the GIL; a signal ends the sleep. Returns False where this kernel cannot wait for several words, or there are more than
+    127: then nothing was slept.
     """
     cdef futex_waiter waiters[WAITERS_MAX]
     cdef timespec deadline
