@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cometlog.errors import CorruptionError, GroupTableFullError, NewerFormatError
+from cometlog.errors import CorruptionError, GroupTableFullError, NewerFormatError, ShardBusyError
 from cometlog.files import open_checked, sync_directory
 from cometlog.fixed_file import create_fixed_file
 from cometlog.kernel import layout
 from cometlog.kernel.checksum import crc32c
 from cometlog.kernel.group_position import GroupPosition, decode_position, encode_position
 from cometlog.kernel.mapping import Mapping
-from cometlog.lock_wait import busy_error
+from cometlog.lock_wait import holder_name
 from cometlog.locks import GROUP_BYTE, ShardLocks
 
 OFFSETS_FILE = "offsets"
@@ -136,8 +136,9 @@ class GroupOffsets:
             until = time.monotonic() + _WAIT_S
             while not locks.try_exclusive(GROUP_BYTE):
                 if time.monotonic() > until:
-                    raise busy_error(
-                        locks, GROUP_BYTE, f"{self._stream}: group {name!r} was not made", _WAIT_S
+                    raise ShardBusyError(
+                        f"{self._stream}: group {name!r} was not made: {holder_name(locks, GROUP_BYTE)} has held lock byte "
+                        f"{GROUP_BYTE} of {locks.path} for {_WAIT_S} s; continue it or kill it"
                     )
                 time.sleep(_LOOK_AGAIN_S)
             return self.find(name) or self._make(name, position)

@@ -57,8 +57,8 @@ def release(locks: ShardLocks, control: Control, byte: int) -> None:
 def busy_error(locks: ShardLocks, byte: int, what: str, timeout_s: float) -> ShardBusyError:
     """Return the error for a ``byte`` that was not to be had."""
     return ShardBusyError(
-        f"{what}: {holder_name(locks, byte)} has held lock byte {byte} of {locks.path} for {timeout_s} s without progress; "
-        f"continue it or kill it"
+        f"{what}: {holder_name(locks, byte)} has held lock byte {byte} of {locks.path} for {timeout_s} s without progress "
+        f"(concurrency.stall_timeout_s); continue it or kill it"
     )
 
 

@@ -88,6 +88,11 @@ class Onlooker:
         last = max(self._proven, default=None)
         return names if last is None else [name for name in names if name.number <= last]
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether segments had to prove themselves when they were last listed."""
+        return bool(self._proven)
+
     def proven(self, number: int) -> Proven | None:
         """Return where a segment ends that must prove itself, or None: its tail says it."""
         return self._proven.get(number)

@@ -122,7 +122,8 @@ class ShardReader:
     def _locate(self, start: int) -> SegmentReader | None:
         """Return the segment that ``start`` falls in, or None for a shard without segments."""
         for attempt in range(TRIES_MAX):
-            names = self._chain.names if attempt == 0 and self._chain.names else self._chain.refresh()
+            is_known = attempt == 0 and self._chain.names and not self._chain.is_doubtful
+            names = self._chain.names if is_known else self._chain.refresh()
             if not names:
                 if start:
                     raise self._not_found(start, 0, 0)

@@ -56,6 +56,11 @@ class SegmentChain:
             reader.proven = self._onlooker.proven(number)
         return self.names
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether segments had to prove themselves at the last listing: a writer may have recovered the shard since."""
+        return self._onlooker.is_doubtful
+
     def open(self, name: SegmentName) -> SegmentReader:
         """Return the open segment; the one used longest ago is closed where too many are open."""
         reader = self._open.pop(name.number, None)

@@ -295,8 +295,8 @@ class Shard:
         """Make durable what leads to the bound segment: the sealed ones before it, from the mark's on, and its name.
 
         The caller syncs after each append and holds the append lock. The last tail and the seal of a segment are stored after its last
-        sync, and nothing in a later segment may be durable, nor the mark pass, before they are. Raises OSError where a segment cannot be
-        opened, SyncError where one cannot be synced.
+        sync, and nothing in a later segment may be durable, nor the mark pass, before they are. Raises OSError where a segment cannot
+        be opened, SyncError where one cannot be synced.
         """
         mark = read_mark(self.directory / "durable")
         first = 0 if mark is None else mark.number

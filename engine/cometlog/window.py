@@ -5,6 +5,7 @@ its stretch was faulted in by a call that fails with an error.
 """
 
 import errno
+import os
 from collections.abc import Callable
 
 from cometlog.errors import CorruptionError
@@ -54,6 +55,10 @@ class Window:
         except OSError as error:
             if error.errno not in UNREADABLE:
                 raise
+            if self._is_hole_of_a_full_disk(start, stop):
+                raise OSError(
+                    errno.ENOSPC, "no room to map zeros that were never allocated", str(self._segment.path)
+                ) from error
             raise CorruptionError(
                 f"units {start} to {stop} cannot be read: {error.strerror}",
                 file=str(self._segment.path), offset=byte_offset(start), stream=self._stream,
@@ -61,3 +66,11 @@ class Window:
         known_start, known_stop = self._readable
         self._readable = (known_start, stop) if known_start <= start <= known_stop else (start, stop)
         return stop
+
+    def _is_hole_of_a_full_disk(self, start: int, stop: int) -> bool:
+        """Return whether the bytes can be read by a call: then only the map lacks a page for them (tmpfs)."""
+        length = (stop - start) * layout.UNIT_BYTES
+        try:
+            return len(os.pread(self._segment.fd, length, byte_offset(start))) == length
+        except OSError:
+            return False

@@ -15,7 +15,7 @@ from cometlog.control import Control
 from cometlog.durable_mark import MarkFile
 from cometlog.entrance import Entrance
 from cometlog.repair import Repairer
-from cometlog.rotation import PreparedFile
+from cometlog.shard import Shard
 from single_step import MARK
 from support import STREAM, owner_and_sequence, payload
 from workers import hear, open_log, outcome_of, say
@@ -70,7 +70,7 @@ def stop_at(owner: Any, name: str, *, after: bool, times: int = 1) -> None:
 
 PLACES: dict[str, tuple[Any, str, bool]] = {
     "rotating is said": (Control, "mark_rotating", True),
-    "file is made": (PreparedFile, "make", True),
+    "file is made": (Shard, "_next_file", True),
     "before the link": (os, "link", False),
     "after the link": (os, "link", True),
     "before the active number": (Control, "advance_active", False),

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from cometlog.kernel import layout
+from cometlog.segment import Segment, byte_offset, tail_parts
 from injection import Outcome, Stage, judge, show
 from recording import Count
 from small_disks import FILE_SYSTEMS, ROOT_ONLY, fill, room, small_disk
@@ -118,6 +119,15 @@ def shard_file(root: Path, pattern: str) -> Path:
     return max((root / SHARD).glob(pattern))
 
 
+def punch_behind_the_tail(path: Path) -> None:
+    """Take the blocks of every whole page behind what was appended."""
+    segment = Segment(path, writable=False)
+    start = -(-byte_offset(tail_parts(segment.tail())[1]) // layout.PAGE_BYTES) * layout.PAGE_BYTES
+    segment.close()
+    where = ["--offset", str(start), "--length", str(path.stat().st_size - start)]
+    subprocess.run(["fallocate", "--punch-hole", *where, str(path)], check=True)
+
+
 def take_blocks(root: Path, how: str) -> None:
     """Give blocks back that hold nothing but zeros, in place, as a sparse copy has none; or cut the file off behind its tail."""
     segment, control = shard_file(root, "*.seg"), root / SHARD / "control"
@@ -129,7 +139,7 @@ def take_blocks(root: Path, how: str) -> None:
     if how == "cut-off":
         os.truncate(segment, 100 * KIB)
     else:
-        subprocess.run(["fallocate", "--dig-holes", str(segment)], check=True)
+        punch_behind_the_tail(segment)
     assert (before - segment.stat().st_blocks) * 512 > 300 * KIB
     if how == "holes-after-reboot":
         with control.open("r+b") as file:
