@@ -139,12 +139,10 @@ def test_stopped_writer_is_waited_for_and_never_passed_by(
 
 
 def cut_power(root: Path, monkeypatch: pytest.MonkeyPatch, control: str) -> None:
-    """Let everything that is opened from here on believe in another boot, or find no control file that tells which one it is."""
-    path = root / SHARD / "control"
-    if control == "of another boot":
-        monkeypatch.setattr(cometlog.control, "boot_id", lambda: b"another boot 16b")
-    else:
-        path.unlink()
+    """Let everything that is opened from here on believe in another boot, and find a control file of the one before, or none."""
+    monkeypatch.setattr(cometlog.control, "boot_id", lambda: b"another boot 16b")
+    if control == "missing":
+        (root / SHARD / "control").unlink()
 
 
 def hole_at_the_end(root: Path, entries: int, units: int) -> None:
