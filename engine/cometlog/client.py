@@ -346,11 +346,11 @@ class Client(Dispatch):
 
     def close(self) -> None:
         """Leave every shard; the last process to leave one syncs it. Closing twice is harmless."""
+        self._retaining.end(process_id())  # first: its thread may be waiting for the lock of the tables
         with self._table_lock():
             if self._closed:
                 return
             self._closed = True
-            self._retaining.end()
             self.forget_writers()
             errors = []
             resources: list[Consumer | WritePath | ShardReader] = [

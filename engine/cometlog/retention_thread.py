@@ -48,6 +48,7 @@ class RetentionThread:
         self._retain = retain
         self._ending = threading.Event()
         self._begun_in: int | None = None
+        self._thread: threading.Thread | None = None
 
     def begin(self, process: int) -> None:
         """Begin in this process unless it was begun here; a forked child has a thread of its own."""
@@ -55,9 +56,10 @@ class RetentionThread:
             return
         self._begun_in = process
         self._ending = threading.Event()
-        threading.Thread(
+        self._thread = threading.Thread(
             target=self._run, args=(self._ending,), name="cometlog-retention", daemon=True
-        ).start()
+        )
+        self._thread.start()
 
     def _run(self, ending: threading.Event) -> None:
         while not ending.wait(self._limits.interval_s):
@@ -70,6 +72,12 @@ class RetentionThread:
                     "retention failed and is tried again in %s s: %s", self._limits.interval_s, error
                 )
 
-    def end(self) -> None:
-        """Make the thread end; what it is at is finished."""
+    def end(self, process: int) -> None:
+        """End the thread and wait until what it is at is finished. A forked child has no thread of its parent's to wait for."""
         self._ending.set()
+        if (
+            self._thread is not None
+            and self._begun_in == process
+            and self._thread is not threading.current_thread()
+        ):
+            self._thread.join()

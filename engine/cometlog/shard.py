@@ -33,12 +33,7 @@ from cometlog.names import StreamName
 from cometlog.place import OPEN_DIRECTORY, Place
 from cometlog.repair import Repairer
 from cometlog.retention import RemovedSegment, Retention
-from cometlog.rotation import (
-    PreparedFile,
-    capacity_for,
-    file_length_for,
-    next_header,
-)
+from cometlog.rotation import PreparedFile, capacity_for, file_length_for, next_header
 from cometlog.segment import Segment, SegmentName, list_segments, tail_parts
 from cometlog.slots import Slots
 
