@@ -13,7 +13,6 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 KERNEL = Path("engine/cometlog/kernel")
-CHECKSUM_SOURCE = str(KERNEL / "crc32c.c")
 DEBUG = os.environ.get("COMETLOG_DEBUG") == "1"
 SANITIZE = os.environ.get("COMETLOG_SANITIZE") == "1"
 BUILD_BASE = "build/sanitize" if SANITIZE else "build/debug" if DEBUG else "build"
@@ -39,11 +38,23 @@ if SANITIZE:
     os.environ.setdefault("LDSHARED", f"{os.environ['CC']} -shared")
 
 
+def checksum_source(module: str) -> str:
+    """Return a source of a module's own that holds the checksum: modules are compiled side by side, and one object file that two
+    of them write is half there when a third links it.
+    """
+    path = Path(BUILD_BASE) / "checksum" / f"{module}_crc32c.c"
+    text = '#include "crc32c.c"\n'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+    return str(path)
+
+
 def kernel_extension(source: Path) -> Extension:
     """Describe one kernel module; every module links its own copy of the checksum."""
     return Extension(
         f"cometlog.kernel.{source.stem}",
-        sources=[str(source), CHECKSUM_SOURCE],
+        sources=[str(source), checksum_source(source.stem)],
         include_dirs=[str(KERNEL)],
         depends=[
             "setup.py",

@@ -101,7 +101,7 @@ def test_continuous_integration_runs_the_test_command_word_for_word() -> None:
     lines = [line.strip() for line in read(".ci/run").splitlines()]
     assert TEST_COMMAND in lines
     run = re.findall(r"\.venv/bin/nox -s (\w+)", read(".ci/run"))
-    assert run == ["tests", "lint", "debug", "bench_smoke"]
+    assert run == ["tests", "lint", "crash", "debug", "bench_smoke"]
     assert f"nox -s {' '.join(run)}" in code_words(read("CONTRIBUTING.md"))
 
 
