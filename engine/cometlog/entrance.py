@@ -173,7 +173,7 @@ class Entrance:
                     file=str(self._directory), offset=0,
                 )  # fmt: skip
             control.set_active(self._create_first_segment())
-        elif not self._is_clean(control):
+        elif not recovery.is_clean(self._directory, control):
             control.withdraw_write_path()
             recovery.recover(
                 self._directory, self._stream, control, self._locks,
@@ -193,11 +193,6 @@ class Entrance:
         control.clear_poison()
         control.write_path = self._write_path
         control.stored_boot_identity = control.boot_identity()
-
-    def _is_clean(self, control: Control) -> bool:
-        # First of all room for what is looked at: to read a hole of a full tmpfs by the map would end the process.
-        recovery.allocate_active(self._directory, control)
-        return recovery.is_clean(self._directory, control)
 
     def _create_first_segment(self) -> int:
         """Create it such that a shard with a segment has its names and that segment's header on disk.

@@ -37,13 +37,18 @@ _NO_WAIT_S = 0.0
 
 
 def is_clean(directory: Path, control: Control) -> bool:
-    """Return whether the last client left the shard as its clean record says, on this boot."""
+    """Return whether the last client left the shard as its clean record says, on this boot; then what is backed has its blocks.
+
+    Raises OSError where there is no room for them.
+    """
     record = control.read_clean_record()
     if record is None or control.poisoned or control.stored_boot_identity != control.boot_identity():
         return False
     names = list_segments(directory)
     if not names or names[-1].number != record.number or control.active != record.number:
         return False
+    # Before anything behind the tail is looked at: to read a hole of a full tmpfs by the map fails.
+    allocate_active(directory, control)
     segment = Segment(directory / names[-1].file_name, writable=False)
     try:
         return (
