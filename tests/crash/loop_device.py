@@ -56,7 +56,18 @@ class LoopDevice:
 
     def format(self) -> None:
         """Make an empty file system."""
-        shape = ["-b", "4096", "-N", "1024", "-m", "0", "-J", "size=4", "-E", "lazy_itable_init=1,nodiscard"]
+        shape = [
+            "-b",
+            "4096",
+            "-N",
+            "1024",
+            "-m",
+            "0",
+            "-J",
+            "size=4",
+            "-E",
+            "lazy_itable_init=0,lazy_journal_init=0,nodiscard",
+        ]
         command = ["mkfs.ext4", "-q", "-F", *shape, self.device]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
