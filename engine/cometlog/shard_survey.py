@@ -11,6 +11,7 @@ from typing import Any
 from cometlog.control import Control
 from cometlog.durable_mark import DurableMark, read_mark
 from cometlog.errors import CometlogError, CorruptionError, NotALogError
+from cometlog.group_offsets import OFFSETS_FILE, GroupOffsets
 from cometlog.header_rebuild import open_with_rebuilt_header, read_header
 from cometlog.index import is_true_index
 from cometlog.kernel import layout
@@ -89,6 +90,7 @@ class _Chain:
                 following = visible[position + 1] if position + 1 < len(visible) else None
                 self._look_at_segment(name, following)
             self._look_at_mark()
+            self._look_at_groups()
             self._look_for_left_overs()
         finally:
             self._onlooker.close()
@@ -251,6 +253,27 @@ class _Chain:
                 )
         finally:
             control.close()
+
+    def _look_at_groups(self) -> None:
+        """Look at the positions of consumer groups: nothing else holds them."""
+        try:
+            offsets = GroupOffsets(self._directory, self.report.stream)
+        except FileNotFoundError:
+            return
+        except CometlogError as error:
+            self._damage(self._directory / OFFSETS_FILE, _offset(error), _what(error))
+            return
+        try:
+            for line in offsets.lines():
+                if line.position is None:
+                    self._damage(
+                        offsets.path, layout.OFFSETS_GROUPS + line.index * layout.GROUP_SIZE_BYTES,
+                        f"the position of group {line.name!r} and its checkpoint are damaged; reset the group",
+                    )  # fmt: skip
+        except CometlogError as error:
+            self._damage(offsets.path, _offset(error), _what(error))
+        finally:
+            offsets.close()
 
     def _look_for_left_overs(self) -> None:
         self.report.notes += [

@@ -2,12 +2,14 @@
 
 import itertools
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import cometlog
 from cometlog import CorruptionError, GroupTableFullError, NewerFormatError
+from cometlog.cli import main
 from cometlog.group_offsets import GroupOffsets
 from cometlog.kernel import layout
 from cometlog.kernel.group_position import decode_position, encode_position
@@ -148,6 +150,46 @@ def test_a_damaged_line_is_an_error_naming_file_and_offset(shard: Path, root: Pa
     ):
         client.consumer("shipper").read(STREAM)
     assert (caught.value.file, caught.value.offset) == (str(shard / "offsets"), LINE)
+
+
+def test_every_flipped_bit_leaves_the_position_or_an_earlier_one_or_an_error_that_names_the_place(
+    shard: Path, root: Path
+) -> None:
+    """The header, both words and the line of a group, bit by bit; ``cometlog verify`` names what is damaged."""
+    offsets = GroupOffsets(shard, STREAM, FILE_MODE)
+    line = offsets.find_or_make("shipper", 2, FILE_MODE)
+    position = offsets.position_of(line, print)
+    position.settle_from(10)
+    position.ack_range(2, 4)  # the checkpoint stays behind
+    offsets.close()
+    path = shard / "offsets"
+    whole = path.read_bytes()
+    outcomes: Counter[str] = Counter()
+    named = 0
+    places = [
+        *range(8 * (layout.OFFSETS_GROUP_COUNT + 4)),
+        *range(8 * LINE, 8 * (LINE + layout.GROUP_SIZE_BYTES)),
+    ]
+    for bit in places:
+        flip(shard, bit // 8, 1 << bit % 8)
+        try:
+            found = positions(shard)
+        except (CorruptionError, NewerFormatError) as error:
+            outcomes[type(error).__name__] += 1
+            named += str(path) in str(error)
+        else:
+            assert found in ({"shipper": 4}, {"shipper": 2}), bit
+            outcomes["same" if found == {"shipper": 4} else "earlier"] += 1
+        path.write_bytes(whole)
+    padding = 8 * (layout.GROUP_NAME_BYTES_MAX - len("shipper"))
+    assert outcomes["earlier"] == 64, "the position word falls back to its checkpoint"
+    assert outcomes["same"] == 64 + padding, "the checkpoint word and the name's padding decide nothing"
+    assert (
+        named == outcomes["CorruptionError"] + outcomes["NewerFormatError"] == 128 + 1024 - 64 - 64 - padding
+    )
+    flip(shard, LINE + layout.GROUP_CHECKSUM, 1)
+    with cometlog.open(root, read_only=True):
+        assert main(["verify", str(root)]) == 1
 
 
 def test_a_file_of_another_size_magic_or_format_is_refused(shard: Path) -> None:
