@@ -139,3 +139,14 @@ def test_bad_use_of_the_suite_session_says_what_is_missing() -> None:
     )  # fmt: skip
     assert ran.returncode == 1
     assert "suite needs the sections to run, for example: nox -s suite -- Q G" in ran.stderr
+
+
+def test_what_survives_what_holds_the_counts_of_the_recorded_runs() -> None:
+    page = read("docs/what-survives-what.md")
+    written = re.search(r"<!-- recorded counts: begin .*?-->\n(.*)<!-- recorded counts: end -->", page, re.DOTALL)
+    printed = subprocess.run(
+        [sys.executable, str(ROOT / "tests/crash/survival.py")],
+        capture_output=True, text=True, timeout=60, check=True,
+    ).stdout  # fmt: skip
+    assert written is not None
+    assert written[1] == printed
