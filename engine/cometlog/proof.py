@@ -18,6 +18,11 @@ from cometlog.segment import Segment, SegmentName, byte_offset, make_tail, tail_
 from cometlog.window import Window
 
 _ENTRIES_MAX = 0xFFFFFFFF
+# Words of the header of a segment that has a predecessor, by offset, which are far from zero: magic, format, uuids, time, checksum.
+_NEVER_ZERO = (
+    layout.SEGMENT_MAGIC, layout.SEGMENT_FORMAT, layout.SEGMENT_UUID, layout.SEGMENT_UUID + 8, layout.SEGMENT_PREVIOUS_UUID,
+    layout.SEGMENT_PREVIOUS_UUID + 8, layout.SEGMENT_CREATED, layout.SEGMENT_CHECKSUM,
+)  # fmt: skip
 
 
 class Proven(NamedTuple):
@@ -106,12 +111,13 @@ def _continues(segment: Segment, unit: int, index: int, following: SegmentName) 
 def _header_was_written(path: Path) -> bool:
     """Return whether a header that does not hold was once whole or is another file's: damage, not a write that power cut off.
 
-    A header is stored front to back into zeros, its checksum last.
+    A header is stored once, into zeros. What a power loss left of one that no sync covered is any of its cache lines, each as far
+    as it was stored, the rest zero; every line ends in words of which no flipped bit makes zeros.
     """
     with path.open("rb") as file:
-        raw = file.read(layout.SEGMENT_CHECKSUM + 4)
-    magic, checksum = raw[:8], raw[layout.SEGMENT_CHECKSUM :]
-    return any(magic) and (magic != layout.SEGMENT_MAGIC_BYTES or any(checksum))
+        raw = file.read(layout.SEGMENT_CHECKSUM + 4).ljust(layout.SEGMENT_CHECKSUM + 4, bytes(1))
+    torn = any(not any(raw[at : at + 8]) for at in _NEVER_ZERO)
+    return not torn or raw[:8] not in (layout.SEGMENT_MAGIC_BYTES, bytes(8))
 
 
 def visible_segments(

@@ -24,7 +24,9 @@ SCRIPT = Path(__file__).with_name("power_workers.py")
 CUTS_PER_LOG = 8
 FLUSH_ALL, FLUSH_JOURNAL, FLUSH_NOTHING = 0, 1, 2
 FLAG_NAMES = {FLUSH_ALL: "flush_all", FLUSH_JOURNAL: "flush_journal", FLUSH_NOTHING: "flush_nothing"}
-MOUNT_OPTIONS = ("", "", "data=writeback", "nodelalloc", "data=journal")
+# Not data=journal: a store into a map of a file system that is shut down then hits a BUG of jbd2 (jbd2_journal_dirty_metadata, seen on
+# Linux 6.18), whose journal thread never ends.
+MOUNT_OPTIONS = ("", "", "data=writeback", "nodelalloc")
 SIGKILL = 9
 SIGBUS = 7
 

@@ -11,7 +11,7 @@ import cometlog.control
 from cometlog.control import Control
 from cometlog.durable_mark import read_mark
 from cometlog.kernel import layout
-from cometlog.segment import Segment, byte_offset, tail_parts
+from cometlog.segment import Segment, byte_offset, read_header, tail_parts
 from support import (
     KIB,
     PATHS,
@@ -90,6 +90,46 @@ def test_whole_frame_behind_a_seal_is_no_entry_after_a_reboot(root: Path, reboot
         assert client.append(STREAM, [payload(0, 10)]) == range(10, 11)
     assert sequences(root) == list(range(11))
     assert not list((root / SHARD).glob("*.discarded"))
+
+
+@pytest.mark.parametrize("lost", [(0, 4096), (0, 64), (64, 28), (48, 8), (48, 44), (88, 4)])
+def test_torn_header_of_an_unsynced_segment_ends_the_log_there(
+    root: Path, reboot: Callable[[], None], lost: tuple[int, int]
+) -> None:
+    """``lost``: offset and length of what stayed zero; the other lines of the page reached the disk."""
+    with cometlog.open(root, CONFIG) as client:
+        for sequence in range(40):
+            client.append(STREAM, [payload(0, sequence, 4000)])
+    (root / SHARD / "durable").unlink()
+    _first, second, *later = segment_files(root)
+    base = read_header(second)[0].base
+    with second.open("r+b") as file:
+        file.seek(lost[0])
+        file.write(bytes(lost[1]))
+    reboot()
+    assert sequences(root) == list(range(base)), "a reader that comes before every writer"
+    with cometlog.open(root, CONFIG) as client:
+        assert client.append(STREAM, [payload(0, base)]) == range(base, base + 1)
+    assert sequences(root) == list(range(base + 1))
+    assert len(list((root / SHARD).glob("*.discarded"))) == 1 + len(later)
+
+
+@pytest.mark.parametrize("byte", range(92))
+def test_flipped_bit_in_the_header_of_an_unsynced_segment_is_damage(
+    root: Path, reboot: Callable[[], None], byte: int
+) -> None:
+    with cometlog.open(root, CONFIG) as client:
+        for sequence in range(20):
+            client.append(STREAM, [payload(0, sequence, 4000)])
+    (root / SHARD / "durable").unlink()
+    second = segment_files(root)[1]
+    raw = bytearray(second.read_bytes()[:92])
+    raw[byte] = raw[byte] & (raw[byte] - 1) if raw[byte] else 1  # the flip that is nearest to zeros
+    with second.open("r+b") as file:
+        file.write(raw)
+    reboot()
+    with pytest.raises(cometlog.CometlogError, match=second.name), cometlog.open(root, CONFIG) as client:
+        client.append(STREAM, [b"x"])
 
 
 @pytest.mark.parametrize("lost", ["frame", "half a frame", "tail"])
