@@ -143,7 +143,9 @@ def test_bad_use_of_the_suite_session_says_what_is_missing() -> None:
 
 def test_what_survives_what_holds_the_counts_of_the_recorded_runs() -> None:
     page = read("docs/what-survives-what.md")
-    written = re.search(r"<!-- recorded counts: begin .*?-->\n(.*)<!-- recorded counts: end -->", page, re.DOTALL)
+    written = re.search(
+        r"<!-- recorded counts: begin .*?-->\n(.*)<!-- recorded counts: end -->", page, re.DOTALL
+    )
     printed = subprocess.run(
         [sys.executable, str(ROOT / "tests/crash/survival.py")],
         capture_output=True, text=True, timeout=60, check=True,
