@@ -47,7 +47,7 @@ def requirements() -> Iterator[tuple[str, str]]:
             project["build-system"]["requires"], project["project"]["dependencies"],
             *project["project"].get("optional-dependencies", {}).values(), *project.get("dependency-groups", {}).values(),
         ]  # fmt: skip
-        listed = dict.fromkeys(requirement for group in groups for requirement in group)
+        listed = dict.fromkeys(one for group in groups for one in group if isinstance(one, str))
         for requirement in listed:
             package = re.match(r"[\w.-]+", requirement)
             assert package is not None
@@ -91,6 +91,27 @@ def test_harness_commands_named_in_documents_exist(document: str) -> None:
     assert passed <= known
 
 
+def test_the_page_on_measuring_lists_every_harness_command_and_names_no_other() -> None:
+    page, commands = read("docs/how-to/measuring.md"), build().commands
+    rows = re.findall(r"^\| (`[a-z`, -]+`) \|", page, re.MULTILINE)
+    listed = [name for row in rows for name in re.findall(r"`([a-z-]+)`", row)]
+    assert sorted(listed) == sorted(commands)
+    assert {name for word in code_words(page) for name in re.findall(r"cometbench ([a-z-]+)", word)} <= set(
+        commands
+    )
+    with_json = {
+        name for name, command in commands.items() for option in command.params if "--json" in option.opts
+    }
+    said = page.rpartition("`--json` prints data")[2].partition(". ")[0]
+    assert set(re.findall(r"`([a-z]+)`", said)) == with_json
+
+
+def test_links_of_the_how_to_pages_lead_somewhere() -> None:
+    for page in (ROOT / "docs").rglob("*.md"):
+        links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
+        assert [link for link in links if not (page.parent / link).exists()] == [], page.name
+
+
 def test_the_two_commands_stand_on_the_first_screen_word_for_word() -> None:
     first_screen = read("README.md").splitlines()[:40]
     assert GUIDE_COMMAND in first_screen
@@ -101,8 +122,10 @@ def test_continuous_integration_runs_the_test_command_word_for_word() -> None:
     lines = [line.strip() for line in read(".ci/run").splitlines()]
     assert TEST_COMMAND in lines
     run = re.findall(r"\.venv/bin/nox -s (\w+)", read(".ci/run"))
-    assert sorted(run) == ["bench_smoke", "crash", "debug", "lint", "tests"]
-    assert "nox -s tests crash lint debug bench_smoke" in code_words(read("CONTRIBUTING.md"))
+    assert sorted(run) == ["alternatives", "bench_smoke", "crash", "debug", "forward", "lint", "tests"]
+    assert "nox -s tests crash lint debug bench_smoke alternatives forward" in code_words(
+        read("CONTRIBUTING.md")
+    )
 
 
 def test_the_dependency_table_lists_what_the_projects_list() -> None:

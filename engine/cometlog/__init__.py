@@ -26,11 +26,15 @@ from cometlog.errors import (
     CometlogError,
     ConfigurationError,
     CorruptionError,
+    DestinationError,
     DictionaryError,
     EntryNotFoundError,
     EntryTypeError,
+    ExtraMissingError,
+    ForwarderBusyError,
     GroupNameError,
     GroupTableFullError,
+    ImportPositionError,
     NewerFormatError,
     NotALogError,
     ProcessingError,
@@ -39,11 +43,16 @@ from cometlog.errors import (
     StalledWriterError,
     StreamNameError,
     SyncError,
+    TargetError,
     WritePathConflictError,
+    WritePathUnavailableError,
 )
-from cometlog.names import pick_shard, pick_shard_stream
+from cometlog.health import Health
+from cometlog.latency import LatencyHistogram
+from cometlog.names import all_shard_streams, owns_shard, pick_shard, pick_shard_stream
 from cometlog.read_batch import Entry, ReadBatch
 from cometlog.retention import RemovedSegment
+from cometlog.slo import SloRow
 from cometlog.statistics import ShardStatistics, StalledWriter
 from cometlog.write_paths.base import Writer
 
@@ -64,13 +73,19 @@ __all__ = [
     "ConfigurationError",
     "Consumer",
     "CorruptionError",
+    "DestinationError",
     "DictionaryError",
     "Entry",
     "EntryNotFoundError",
     "EntryTypeError",
+    "ExtraMissingError",
+    "ForwarderBusyError",
     "GroupNameError",
     "GroupTableFullError",
+    "Health",
+    "ImportPositionError",
     "IndexingConfig",
+    "LatencyHistogram",
     "NewerFormatError",
     "NotALogError",
     "ProcessingError",
@@ -80,14 +95,19 @@ __all__ = [
     "RetentionConfig",
     "ShardBusyError",
     "ShardStatistics",
+    "SloRow",
     "StalledWriter",
     "StalledWriterError",
     "StorageConfig",
     "StreamNameError",
     "SyncError",
+    "TargetError",
     "WritePathConflictError",
+    "WritePathUnavailableError",
     "Writer",
+    "all_shard_streams",
     "open",
+    "owns_shard",
     "pick_shard",
     "pick_shard_stream",
 ]

@@ -27,6 +27,7 @@ from cometlog.errors import (
     CometlogError,
     ConfigurationError,
 )  # fmt: skip
+from cometlog.forked import attach_lock
 from cometlog.kernel.batch import as_bytes
 from cometlog.kernel.fork_guard import process_id
 from cometlog.names import pick_shard, pick_shard_stream
@@ -93,7 +94,6 @@ class Batcher:
 
     def _begin(self) -> None:
         """Start with an empty queue and a thread of this process's own; what a parent had queued is the parent's."""
-        self._pid = process_id()
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._queue: list[_Added] = []
@@ -106,14 +106,20 @@ class Batcher:
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="cometlog-batcher", daemon=True)
         self._thread.start()
+        self._pid = process_id()  # last: in a child, another thread waits until the queue is there
+
+    def _begin_in_child(self) -> None:
+        if process_id() != self._pid:
+            with attach_lock():
+                if process_id() != self._pid:
+                    self._begin()
 
     def add(self, data: Any, key: str | bytes | None = None, headers: Headers | None = None) -> bool:
         """Queue one entry and return at once; False where it was dropped because the queue is full.
 
         Raises ClosedError, BatcherFullError, and what the encoder raises.
         """
-        if process_id() != self._pid:
-            self._begin()
+        self._begin_in_child()
         if self._encoder is not None:
             data = self._encoder(data, headers)
         elif headers is not None:
@@ -241,6 +247,7 @@ class Batcher:
 
         Raises BatcherError naming what an append failed with, or that the time is up; the entries stay queued.
         """
+        self._begin_in_child()
         until = None if timeout_s is None else time.monotonic() + timeout_s
         with self._lock:
             wanted = self._added

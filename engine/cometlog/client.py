@@ -7,7 +7,7 @@ Invariants: a stream has at most one write path object per client and process; n
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -20,34 +20,24 @@ from cometlog.errors import (
     ClosedError,
     CometlogError,
     ConfigurationError,
-    NewerFormatError,
-    NotALogError,
     ReadOnlyError,
     WritePathConflictError,
 )
-from cometlog.file_system import check_file_system
-from cometlog.files import (
-    check_directories,
-    create_exclusive,
-    make_directory,
-    open_checked,
-    sync_ancestors,
-    sync_directory,
-)
-from cometlog.kernel import layout
+from cometlog.files import check_directories
+from cometlog.forked import attach_lock
+from cometlog.health import Health, examine
 from cometlog.kernel.dispatch import Dispatch
 from cometlog.kernel.fork_guard import process_id
+from cometlog.log_root import prepare_root
 from cometlog.names import compile_pattern, parse_stream
 from cometlog.read_batch import Entry, ReadBatch
 from cometlog.reader import ShardReader
 from cometlog.retention import RemovedSegment
 from cometlog.retention_thread import RetentionThread, share_excess
+from cometlog.slo import SloRow, objectives
 from cometlog.statistics import ShardStatistics, StalledWriter, find_stalled_writers, read_statistics
 from cometlog.write_paths import WRITE_PATHS
 from cometlog.write_paths.base import WritePath, Writer
-
-FORMAT_FILE = "FORMAT"
-_MARKER_BYTES_MAX = 100
 
 
 def open(  # noqa: A001 - the name that DESIGN and every example use
@@ -59,7 +49,7 @@ def open(  # noqa: A001 - the name that DESIGN and every example use
 ) -> "Client":
     """Open the log in a directory, creating it where it is missing, and return its client.
 
-    ``write_path`` is "mmap" (default), "buffered", "sync" or "async". ``read_only`` takes no lock and writes nothing.
+    ``write_path`` is "mmap" (default), "buffered", "sync", "async" or "uring". ``read_only`` takes no lock and writes nothing.
     Raises ConfigurationError, NotALogError, NewerFormatError, ReadOnlyError (platform), OSError (directory not writable).
     """
     return Client(path, config, write_path=write_path, read_only=read_only)
@@ -92,73 +82,16 @@ class Client(Dispatch):
         self._retaining = RetentionThread(self.config.retention, self._retain_written)
         self._closed = False
         self._pid = process_id()
-        self._prepare_root()
-
-    def _prepare_root(self) -> None:
-        marker = self.path / FORMAT_FILE
-        if not self.read_only:
-            make_directory(self.path, self.config.storage.directory_mode, parents=True)
-        if not self.path.is_dir():
-            raise NotALogError(f"{self.path} is not a directory")
-        line = f"cometlog {layout.FORMAT_VERSION}\n"
-        try:
-            with os.fdopen(open_checked(marker, os.O_RDONLY), "rb") as file:
-                text = file.read(_MARKER_BYTES_MAX).decode("ascii", "replace")
-        except FileNotFoundError:
-            if self.read_only:
-                raise NotALogError(f"{self.path} holds no log: {marker} is missing") from None
-            check_file_system(self.path, allow_network=self.config.storage.allow_network_file_system)
-            self._write_marker(marker, line)
-            self._remove_left_overs()
-            return
-        word, _, version = text.strip().partition(" ")
-        if word != "cometlog" or not version.isdecimal():
-            raise NotALogError(f"{marker} says {text[:40]!r}, not {line!r}")
-        if int(version) > layout.FORMAT_VERSION:
-            raise NewerFormatError(
-                f"{marker} says format {version}; this engine reads up to {layout.FORMAT_VERSION}"
-            )
-        if not self.read_only:
-            self._remove_left_overs()
-
-    def _remove_left_overs(self) -> None:
-        """Remove what processes left that were killed before their marker was in place, now that there is one."""
-        with suppress(OSError):
-            for left_over in self.path.glob(f"{FORMAT_FILE}.tmp.*"):
-                left_over.unlink(missing_ok=True)
-
-    def _write_marker(self, marker: Path, line: str) -> None:
-        """Put the marker in place, durable before anything that a sync promises to keep lies beside it.
-
-        Where it is, the names that lead to the log are durable: who made those may have been killed before it could sync them.
-        """
-        temporary = marker.with_name(f"{FORMAT_FILE}.tmp.{os.getpid()}.{os.urandom(4).hex()}")
-        fd = create_exclusive(temporary, self.config.storage.file_mode)
-        try:
-            with os.fdopen(
-                fd, "wb"
-            ) as file:  # text would import a codec, which takes a descriptor of its own
-                file.write(line.encode())
-                file.flush()
-                os.fsync(fd)
-            sync_ancestors(self.path)
-            try:
-                temporary.rename(marker)
-            except FileNotFoundError:
-                if (
-                    not marker.exists()
-                ):  # else another process put it in place, and took this one for a left-over
-                    raise
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_directory(self.path, follow=True)
+        prepare_root(self.path, self.config.storage, read_only=read_only)
 
     def _table_lock(self) -> threading.RLock:
-        """Return the lock of the tables; a new one in a forked child, whose parent's threads may have held the old."""
+        """Return the lock of the tables; a new one in a forked child, whose parent's threads may have held the old, or a reader's."""
         if process_id() != self._pid:
-            self._lock = threading.RLock()
-            self._pid = process_id()
+            with attach_lock():
+                if process_id() != self._pid:
+                    self._lock = threading.RLock()
+                    self._readers = {}
+                    self._pid = process_id()
         return self._lock
 
     def _check_open(self) -> None:
@@ -166,7 +99,10 @@ class Client(Dispatch):
             raise ClosedError(f"the client of {self.path} is closed")
 
     def writer(self, stream: str) -> Writer:
-        """Return the hot handle of a stream; attaches to its shard on first use."""
+        """Return the hot handle of a stream; attaches to its shard on first use.
+
+        Raises StreamNameError, ReadOnlyError, ShardBusyError, WritePathConflictError, OSError.
+        """
         return self._write_path(stream).writer
 
     def _write_path(self, stream: str) -> WritePath:
@@ -188,6 +124,9 @@ class Client(Dispatch):
 
     def _reader(self, stream: str) -> ShardReader:
         self._check_open()
+        known = self._readers.get(stream) if isinstance(stream, str) else None
+        if known is not None and self._pid == process_id():
+            return known
         name = parse_stream(stream)
         with self._table_lock():
             reader = self._readers.get(stream)
@@ -213,16 +152,26 @@ class Client(Dispatch):
         return repair
 
     def read(self, stream: str, start: int = 0, count: int = 100) -> ReadBatch:
-        """Return up to ``count`` committed entries from entry number ``start`` on; 0 is the first that is kept."""
+        """Return up to ``count`` committed entries from entry number ``start`` on; 0 is the first that is kept.
+
+        Raises EntryNotFoundError for a start that retention removed or that lies beyond the next entry, CorruptionError at damage.
+        """
         return self._reader(stream).read(start, count)
 
     def scan(self, stream: str, start: int | None = None, stop: int | None = None) -> Iterator[Entry]:
-        """Iterate over the entries ``start`` to ``stop - 1`` that are committed now, in order."""
+        """Iterate over the entries ``start`` to ``stop - 1`` that are committed now, in order. Raises what ``read`` raises."""
         return self._reader(stream).scan(start, stop)
 
     def recent(self, stream: str, count: int) -> ReadBatch:
-        """Return the last ``count`` entries."""
+        """Return the last ``count`` entries, or all where there are fewer. Raises CorruptionError at damage."""
         return self._reader(stream).recent(count)
+
+    def entry_at_time(self, stream: str, time_ns: int) -> int:
+        """Return the number of the first entry with a timestamp of ``time_ns`` (ns since 1970) or later, else the next to come.
+
+        Exact where the clock was never set back by more than a second. Raises TypeError for a time that is no whole number.
+        """
+        return self._reader(stream).entry_at_time(time_ns)
 
     def entry_count(self, stream: str) -> int:
         """Return how many entries can be read; numbers burnt by appends that died do not count."""
@@ -250,7 +199,10 @@ class Client(Dispatch):
         return sorted(found)
 
     def sync(self, stream: str | None = None) -> None:
-        """Make every entry appended so far durable: to one stream, or to all this client has written to."""
+        """Make every entry appended so far durable: to one stream, or to all this client has written to.
+
+        Raises SyncError where the file system fails, StalledWriterError where a live writer stands still in the middle of an append.
+        """
         self._check_open()
         if stream is not None:
             self._write_path(stream).sync()
@@ -282,7 +234,10 @@ class Client(Dispatch):
         ).batches()  # fmt: skip
 
     def consumer(self, group: str, *, start: str = "first") -> Consumer:
-        """Return this process's part in a consumer group; ``start`` is where a new group begins, "first" or "next"."""
+        """Return this process's part in a consumer group; ``start`` is where a new group begins, "first" or "next".
+
+        Raises GroupNameError, ConfigurationError, ReadOnlyError.
+        """
         self._check_open()
         if self.read_only:
             raise ReadOnlyError(
@@ -315,7 +270,8 @@ class Client(Dispatch):
     def retain(self, pattern: str = "*") -> list[RemovedSegment]:
         """Remove the oldest segments of the matching streams as ``config.retention`` says, and return what went.
 
-        A stream that live processes write by another path, or that another process retains at the moment, is left to them.
+        A stream that live processes write by another path, or that another process retains at the moment, is left to them. Raises
+        ReadOnlyError, SyncError.
         """
         return self._retain(self.streams(pattern))
 
@@ -327,10 +283,15 @@ class Client(Dispatch):
     def _retain(self, streams: list[str]) -> list[RemovedSegment]:
         limits = self.config.retention
         removed: list[RemovedSegment] = []
-        excess = share_excess(self.path, self.streams(), limits.max_total_bytes)
+
+        def excess() -> dict[str, int]:
+            return share_excess(self.path, self.streams(), limits.max_total_bytes)
+
+        shares = excess()
         for stream in streams:
             with suppress(WritePathConflictError):
-                removed += self._write_path(stream).retain(limits, excess.get(stream, 0))
+                again = (lambda name=stream: excess().get(name, 0)) if stream in shares else None
+                removed += self._write_path(stream).retain(limits, again)
         return removed
 
     def stats(self) -> dict[str, ShardStatistics]:
@@ -344,23 +305,28 @@ class Client(Dispatch):
         """Return the writers, of all streams and processes, whose operation did not move for ``look_s`` seconds."""
         return find_stalled_writers(self._shards(), look_s)
 
+    def health(self, window_s: float = 1.0) -> Health:
+        """Look at the log, whoever writes it, for ``window_s`` seconds, and name what limits it; see ``cometlog.health``."""
+        return examine(self.path, self._shards(), window_s, self.config.storage.segment_size_bytes)
+
+    def slo(self) -> list[SloRow]:
+        """Return the guide's seven service levels over all streams, judged by what the log has counted."""
+        return objectives(self._shards(), self.next_entry)
+
     def close(self) -> None:
-        """Leave every shard; the last process to leave one syncs it. Closing twice is harmless."""
-        self._retaining.end(process_id())  # first: its thread may be waiting for the lock of the tables
+        """Leave every shard; the last process to leave one syncs it. Closing twice is harmless.
+
+        A consumer that is processing in another thread finishes the batch it is at first.
+        """
+        # First: the thread of retention and the loops of consumers may be waiting for the lock of the tables.
+        self._retaining.end(process_id())
+        errors = _close_all(self._consumers)
         with self._table_lock():
             if self._closed:
                 return
             self._closed = True
             self.forget_writers()
-            errors = []
-            resources: list[Consumer | WritePath | ShardReader] = [
-                *self._consumers, *self._writers.values(), *self._readers.values()
-            ]  # fmt: skip
-            for resource in resources:
-                try:
-                    resource.close()
-                except (CometlogError, OSError) as error:
-                    errors.append(error)
+            errors += _close_all([*self._consumers, *self._writers.values(), *self._readers.values()])
         if errors:
             raise errors[0]
 
@@ -378,6 +344,17 @@ class Client(Dispatch):
 
     def __repr__(self) -> str:
         return f"<cometlog.Client {str(self.path)!r} write_path={self.write_path!r}>"
+
+
+def _close_all(resources: Sequence[Consumer | WritePath | ShardReader]) -> list[Exception]:
+    """Close each, whatever the others raise; return what they raised."""
+    errors: list[Exception] = []
+    for resource in list(resources):
+        try:
+            resource.close()
+        except (CometlogError, OSError) as error:
+            errors.append(error)
+    return errors
 
 
 def _reopen(path: Path, config: Config, write_path: str | None, read_only: bool) -> Client:

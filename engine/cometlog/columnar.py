@@ -6,6 +6,8 @@ array lives.
 
 from typing import TYPE_CHECKING, Any
 
+from cometlog.kernel import decode
+
 if TYPE_CHECKING:
     import numpy
     import pandas
@@ -16,16 +18,20 @@ if TYPE_CHECKING:
 
 def numbers_array(batch: "ReadBatch") -> "numpy.ndarray[Any, numpy.dtype[numpy.uint64]]":
     """Return the entry numbers, shape (entries,)."""
-    import numpy  # noqa: PLC0415
-
-    return numpy.array(batch.numbers, dtype=numpy.uint64)
+    return _joined([decode.numbers(run.frames) for run in batch.runs])
 
 
 def timestamps_array(batch: "ReadBatch") -> "numpy.ndarray[Any, numpy.dtype[numpy.datetime64]]":
     """Return the timestamps as datetime64[ns], shape (entries,)."""
+    return _joined([decode.timestamps(run.frames) for run in batch.runs]).view("datetime64[ns]")
+
+
+def _joined(columns: "list[memoryview]") -> "numpy.ndarray[Any, numpy.dtype[numpy.uint64]]":
     import numpy  # noqa: PLC0415
 
-    return numpy.array(batch.timestamps_ns, dtype=numpy.int64).view("datetime64[ns]")
+    if len(columns) == 1:
+        return numpy.asarray(columns[0])
+    return numpy.concatenate([numpy.empty(0, numpy.uint64), *columns])
 
 
 def to_arrow(batch: "ReadBatch") -> "pyarrow.Table":
@@ -62,5 +68,5 @@ def offsets_array(batch: "ReadBatch") -> "numpy.ndarray[Any, numpy.dtype[numpy.i
     """Return where each entry begins in the entries' bytes laid end to end, and where the last ends: shape (entries + 1,)."""
     import numpy  # noqa: PLC0415
 
-    lengths = [numpy.diff(numpy.asarray(frame.offsets)) for frame in batch.arrow_batches()]
+    lengths = [numpy.asarray(part.stops) - numpy.asarray(part.starts) for part in batch.spans()]
     return numpy.concatenate([[0], *lengths]).cumsum(dtype=numpy.int64)

@@ -1,10 +1,11 @@
 """Compression of a frame's payload, decided per batch and done before any claim; and the training of dictionaries.
 
-Thread safety: any number of threads may share a Compressor; each keeps zstd contexts of its own, because a context serves one call at
-a time.
+Thread safety: any number of threads may share a Compressor; each keeps a zstd context of its own, because a context serves one call at
+a time. A context with worker threads lives for one batch only: a forked child has none of them, and would wait for them for ever.
 """
 
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from cometlog.config import GIB, MIB, CompressionConfig
 from cometlog.dictionaries import list_dictionaries, load_dictionary
 from cometlog.errors import DictionaryError
 from cometlog.kernel import layout
+from cometlog.kernel.mapping import Mapping
+from cometlog.statistics_file import count
 
 LARGE_BATCH_BYTES = MIB
 """From here on zstd's own worker threads share a batch."""
@@ -21,11 +24,15 @@ SAMPLES_MIN = 20
 
 
 class Compressor:
-    """Compresses batches of one shard with zstd, by the shard's newest dictionary where there is one."""
+    """Compresses batches of one shard with zstd, by the shard's newest dictionary where there is one.
+
+    ``statistics``: where it counts what it does, once that is set.
+    """
 
     def __init__(self, config: CompressionConfig, directory: Path) -> None:
         self._config = config
         self._directory = directory
+        self.statistics: Mapping | None = None
         self._dictionary: zstandard.ZstdCompressionDict | None = None
         self._dictionary_id = 0
         self._local = threading.local()
@@ -40,25 +47,42 @@ class Compressor:
             self._dictionary = zstandard.ZstdCompressionDict(load_dictionary(self._directory, newest))
             self._dictionary_id = newest
 
-    def _context(self, large: bool) -> zstandard.ZstdCompressor:
-        contexts = self._local.__dict__.setdefault("contexts", {})
-        dictionary, dictionary_id = self._dictionary, self._dictionary_id
-        context: zstandard.ZstdCompressor | None = contexts.get((large, dictionary_id))
-        if context is None:
-            contexts.clear()
-            context = contexts[large, dictionary_id] = zstandard.ZstdCompressor(
-                level=self._config.level, dict_data=dictionary, write_content_size=True, write_checksum=False,
-                threads=self._config.workers if large else 0,
-            )  # fmt: skip
-        return context
+    def _context(self) -> zstandard.ZstdCompressor:
+        dictionary = self._dictionary
+        known: tuple[object, zstandard.ZstdCompressor] | None = getattr(self._local, "context", None)
+        if known is None or known[0] is not dictionary:
+            known = self._local.context = dictionary, self._new_context(dictionary, threads=0)
+        return known[1]
+
+    def _new_context(
+        self, dictionary: zstandard.ZstdCompressionDict | None, threads: int
+    ) -> zstandard.ZstdCompressor:
+        return zstandard.ZstdCompressor(
+            level=self._config.level, dict_data=dictionary, write_content_size=True, write_checksum=False, threads=threads
+        )  # fmt: skip
 
     def compress(self, batch: bytes) -> tuple[bytes, int]:
         """Return (payload, codec): compressed if that saves the configured share, else the batch as it is."""
-        context = self._context(len(batch) >= LARGE_BATCH_BYTES and self._config.workers > 1)
+        if len(batch) >= LARGE_BATCH_BYTES and self._config.workers > 1:
+            context = self._new_context(self._dictionary, self._config.workers)
+        else:
+            context = self._context()
+        started_ns = time.monotonic_ns()
         compressed: bytes = context.compress(batch)
-        if len(compressed) > len(batch) * (1 - self._config.saving_min):
+        kept = len(compressed) <= len(batch) * (1 - self._config.saving_min)
+        self._count(started_ns, len(batch), len(compressed) if kept else len(batch), kept)
+        if not kept:
             return batch, layout.CODEC_NONE
         return compressed, layout.CODEC_ZSTD_DICTIONARY if self._dictionary_id else layout.CODEC_ZSTD
+
+    def _count(self, started_ns: int, before_bytes: int, stored_bytes: int, kept: bool) -> None:
+        if self.statistics is None:
+            return
+        count(self.statistics, layout.STATISTICS_COMPRESSIONS)
+        count(self.statistics, layout.STATISTICS_COMPRESSED, kept)
+        count(self.statistics, layout.STATISTICS_BYTES_BEFORE, before_bytes)
+        count(self.statistics, layout.STATISTICS_BYTES_STORED, stored_bytes)
+        count(self.statistics, layout.STATISTICS_COMPRESS_TIME, time.monotonic_ns() - started_ns)
 
 
 def train(samples: Sequence[bytes], size_bytes: int, level: int) -> bytes:

@@ -11,31 +11,36 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from operator import index
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from cometlog.config import Config
-from cometlog.errors import ClosedError, CometlogError, ConfigurationError
+from cometlog.errors import ClosedError, CometlogError, ConfigurationError, EntryNotFoundError
 from cometlog.group_offsets import GroupOffsets
 from cometlog.group_shard import GroupShard
+from cometlog.kernel import layout
 from cometlog.kernel.fork_guard import process_id
 from cometlog.kernel.group_position import GroupPosition
-from cometlog.names import check_group_name, parse_stream
+from cometlog.names import check_group_name, owns_shard, parse_stream
 from cometlog.processing import Handler, OnBatch, OnError, Processing
 from cometlog.read_batch import Entry, ReadBatch
 from cometlog.reader import ShardReader
 from cometlog.sleeper import Sleeper
 
 STARTS = ("first", "next")
+DISCOVERY_INTERVAL_S = 1.0
+"""How often ``batches`` looks for new streams while nothing comes."""
+_WILDCARDS = frozenset("*?[")
 Streams = str | Iterable[str]
 
 
 class Consumer:
     """One process's part in a consumer group. Made by ``Client.consumer``; use it as a context manager, or call ``close``.
 
-    ``start``: where a group begins on a shard that does not know it: "first" kept entry, or "next" to come; a shard that appears later
-    is always begun at its first.
+    ``start``: where a group begins on a shard that does not know it: at the "first" kept entry, or at the "next" to come when this
+    consumer first looks at the shard; a shard that appears later is always begun at its first.
     """
 
     def __init__(
@@ -54,9 +59,14 @@ class Consumer:
         self._lock = threading.RLock()
         self._sleeper = Sleeper(may_write=True)
         self._checkpoint_due_s = 0.0
-        self._stopping = threading.Event()
+        self._looping = threading.RLock()  # held by the thread that processes
         self._closed = False
         self._pid = process_id()
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._closed
 
     # ---- Shards ----
 
@@ -72,10 +82,14 @@ class Consumer:
         self._lock = threading.RLock()
         self._shards = {}
         self._sleeper = Sleeper(may_write=True)
-        self._stopping = threading.Event()
+        self._looping = threading.RLock()
 
     def _shard(self, stream: str) -> GroupShard:
-        self._check_open()
+        if self._closed or process_id() != self._pid:
+            self._check_open()
+        known = self._shards.get(stream)
+        if known is not None:
+            return known
         with self._lock:
             shard = self._shards.get(stream)
             if shard is None:
@@ -83,7 +97,7 @@ class Consumer:
                 if not directory.is_dir():
                     raise CometlogError(f"{stream} does not exist: nobody has appended to it yet")
                 shard = self._shards[stream] = GroupShard(
-                    directory, stream, self.group, lambda: self._reader_of(stream),
+                    directory, stream, self.group, self._reader_of(stream),
                     at_end=stream in self._old_streams, file_mode=self._config.storage.file_mode,
                 )  # fmt: skip
             return shard
@@ -92,24 +106,26 @@ class Consumer:
         """Return the streams on disk that a pattern, a name or several of either stand for, sorted.
 
         ``assignment`` is (id, total): only shards whose number modulo ``total`` is ``id``. Raises ConfigurationError for one that is
-        not ``0 <= id < total``.
+        not ``0 <= id < total``, StreamNameError for what is neither a pattern nor a legal name.
         """
         self._check_open()
         patterns = [streams] if isinstance(streams, str) else list(streams)
+        for pattern in patterns:
+            if not isinstance(pattern, str) or not _WILDCARDS & set(pattern):
+                parse_stream(pattern)
         found = sorted({name for pattern in patterns for name in self._streams(pattern)})
         if assignment is None:
             return found
-        worker, workers = assignment
-        if not 0 <= worker < workers:
-            raise ConfigurationError(f"assignment is (id, total) with 0 <= id < total, got {assignment!r}")
-        return [name for name in found if parse_stream(name).shard % workers == worker]
+        owns_shard(0, assignment)  # refuses a bad one also where nothing is found
+        return [name for name in found if owns_shard(parse_stream(name).shard, assignment)]
 
     # ---- Reading ----
 
     def read(self, streams: Streams = "*", count: int = 100) -> list[ReadBatch]:
         """Return up to ``count`` new entries of the group as one batch for each stream that has some, without waiting.
 
-        ``streams`` is a name, a wildcard pattern, or several.
+        ``streams`` is a name, a wildcard pattern, or several. Raises StreamNameError, EntryNotFoundError where the group stands beyond
+        the end, CorruptionError at damage.
         """
         batches = []
         for stream in self.matching(streams):
@@ -126,39 +142,57 @@ class Consumer:
         self, streams: Streams = "*", batch_size: int = 100, *, wait_s: float = 0.0,
         assignment: tuple[int, int] | None = None,
     ) -> Iterator[ReadBatch]:  # fmt: skip
-        """Yield batches of at most ``batch_size`` entries of one stream each, the streams in turn.
+        """Yield batches of at most ``batch_size`` entries of one stream each, the streams in turn; streams that appear join them.
 
-        Ends when every stream is read and nothing came for ``wait_s`` seconds, or after ``stop``.
+        Ends when every stream is read and nothing came for ``wait_s`` seconds, or after ``stop``. Raises ConfigurationError for a
+        size below 1.
         """
-        while not self._stopping.is_set():
-            ticket = self._sleeper.ticket()
+        if batch_size < 1:
+            raise ConfigurationError(f"batch_size is at least 1, got {batch_size!r}")
+        return self._batches(streams, batch_size, wait_s, assignment)
+
+    def _batches(
+        self, streams: Streams, batch_size: int, wait_s: float, assignment: tuple[int, int] | None
+    ) -> Iterator[ReadBatch]:
+        names = self.matching(streams, assignment)
+        until_s: float | None = None
+        list_s = 0.0
+        while not self._sleeper.stopped:
             delivered = False
-            names = self.matching(streams, assignment)
             for stream in names:
-                batch = self.read_one(stream, batch_size)
-                if len(batch):
-                    delivered = True
+                batch = self._shard(stream).read(batch_size)
+                if batch.runs:
+                    delivered, until_s = True, None
                     yield batch
             self.checkpoint_when_due()
-            if not delivered and not self._wait(names, ticket, wait_s):
+            if delivered:
+                continue
+            now_s = time.monotonic()
+            if until_s is None:
+                until_s, list_s = now_s + wait_s, now_s
+            # Listed again where nothing waits for it: a reader that is woken reads at once.
+            if now_s >= min(list_s, until_s):
+                list_s = now_s + DISCOVERY_INTERVAL_S
+                names, listed = self.matching(streams, assignment), names
+                if names != listed:
+                    continue
+            if now_s >= until_s:
                 break
-        self._stopping.clear()
+            self._sleep(names, min(list_s, until_s))
+        self._sleeper.stopped = False
 
-    def _wait(self, streams: list[str], ticket: int, timeout_s: float) -> bool:
-        """Sleep until one of the streams has something new; False when the time is up and nothing is there."""
-        until = time.monotonic() + timeout_s
-
-        def is_there() -> bool:
-            return any(self.has_new(stream) for stream in streams)
-
+    def _sleep(self, streams: list[str], until_s: float) -> None:
+        """Sleep until one of the streams has something new, or may have, ``stop`` is called, or the time has come."""
+        ticket = self._sleeper.ticket()
+        if self._sleeper.stopped:  # a stop from here on makes the ticket old
+            return
         directories = [parse_stream(stream).directory(self._root) for stream in streams]
-        while not is_there():
-            left = until - time.monotonic()
-            if left <= 0 or self._stopping.is_set():
-                return False
-            self._sleeper.sleep(directories, ticket, left, is_there)
-            ticket = self._sleeper.ticket()
-        return True
+        self._sleeper.sleep(
+            directories,
+            ticket,
+            until_s - time.monotonic(),
+            lambda: any(self.has_new(stream) for stream in streams),
+        )
 
     def read_one(self, stream: str, count: int) -> ReadBatch:
         """Return up to ``count`` new entries of one stream; none where there is nothing new."""
@@ -167,6 +201,11 @@ class Consumer:
     def deliver_again(self, stream: str) -> None:
         """Go back to the group's position: what was delivered and not acknowledged comes again."""
         self._shard(stream).rewind()
+
+    def count(self, stream: str, field: int) -> None:
+        """Raise a counter in the statistics of a stream's shard; nothing once the consumer is closed."""
+        if not self.closed:
+            self._shard(stream).count(field)
 
     def has_new(self, stream: str) -> bool:
         """Return whether a stream has an entry that was not delivered here yet."""
@@ -178,20 +217,32 @@ class Consumer:
         assignment: tuple[int, int] | None = None, discovery_interval: float = 5.0,
         on_error: OnError | None = None, on_batch: OnBatch | None = None,
     ) -> None:  # fmt: skip
-        """Call ``handler(batch)`` for batch after batch until ``stop``; see ``cometlog.processing`` for what each option does."""
+        """Call ``handler(batch)`` for batch after batch until ``stop``; see ``cometlog.processing`` for what each option does.
+
+        Raises ProcessingError where a batch failed too often, ConfigurationError for an option out of range, CometlogError where
+        another thread processes with this consumer: each takes a consumer of its own.
+        """
         self._check_open()
-        Processing(
+        processing = Processing(
             self, handler, stream,
             shards=None if shards is None else frozenset(shards), batch_size=batch_size,
             poll_interval_s=poll_interval, auto_ack=auto_ack, max_retries=max_retries, retry_delay_s=retry_delay,
             assignment=assignment, discovery_interval_s=discovery_interval, on_error=on_error, on_batch=on_batch,
-            sleeper=self._sleeper, stopping=self._stopping, root=self._root,
-        ).run()  # fmt: skip
+            sleeper=self._sleeper, root=self._root,
+        )  # fmt: skip
+        looping = self._looping
+        if not looping.acquire(blocking=False):
+            raise CometlogError(
+                f"another thread processes with this consumer of group {self.group!r}; make one for each thread"
+            )
+        try:
+            processing.run()
+        finally:
+            looping.release()
 
     def stop(self) -> None:
         """Make ``process`` and ``batches`` return after the batch they are at; any thread or signal handler may call it."""
-        self._stopping.set()
-        self._sleeper.ring()
+        self._sleeper.stop()
 
     # ---- Acknowledging ----
 
@@ -205,7 +256,7 @@ class Consumer:
         """Acknowledge a read batch, an entry, several, or numbers of a stream: ``ack(stream, 7)``, ``ack(stream, range(9))``.
 
         In any order, and again: what is ahead of its turn counts once all before it is acknowledged. Raises EntryNotFoundError for
-        a number beyond the end of the log.
+        a number that is negative or beyond the end of the log, TypeError for what is no number.
         """
         if isinstance(what, ReadBatch):
             if len(what):
@@ -220,18 +271,23 @@ class Consumer:
 
     def _ack_numbers(self, stream: str, numbers: int | Iterable[int] | None) -> None:
         position = self.position(stream)
-        if isinstance(numbers, int):
-            position.ack(numbers)
-        elif isinstance(numbers, range) and numbers.step == 1:
-            position.ack_range(numbers.start, numbers.stop)
-        elif numbers is None:
+        if numbers is None:
             raise TypeError(f"ack({stream!r}, ...) needs an entry number, a range or several numbers")
-        else:
+        if isinstance(numbers, range) and numbers.step == 1:
+            if numbers:
+                _check_number(stream, numbers[-1])
+                position.ack_range(_check_number(stream, numbers.start), numbers.stop)
+        elif isinstance(numbers, Iterable):
             for number in numbers:
-                position.ack(number)
+                position.ack(_check_number(stream, number))
+        else:
+            position.ack(_check_number(stream, numbers))
 
     def lag(self, stream: str) -> int:
-        """Return how many entry numbers of a stream the group has still to acknowledge."""
+        """Return how many entry numbers of a stream the group has still to acknowledge.
+
+        Raises CometlogError where nobody wrote to it yet.
+        """
         return self._shard(stream).lag()
 
     def reset(self, stream: str, number: int) -> None:
@@ -268,17 +324,22 @@ class Consumer:
         self._checkpoint_due_s = time.monotonic() + self._config.storage.checkpoint_interval_ms / 1000
 
     def close(self) -> None:
-        """Write a checkpoint and let go. Closing twice is harmless."""
+        """Write a checkpoint and let go. Closing twice is harmless.
+
+        Stops ``process`` in another thread and waits until it has finished the batch that it is at.
+        """
         if self._closed:
             return
+        self._check_open()
         self.stop()
-        try:
-            self.checkpoint()
-        finally:
-            self._closed = True
-            for shard in self._shards.values():
-                shard.close()
-            self._sleeper.close()
+        with self._looping:
+            try:
+                self.checkpoint()
+            finally:
+                self._closed = True
+                for shard in self._shards.values():
+                    shard.close()
+                self._sleeper.close()
 
     def __enter__(self) -> Self:
         return self
@@ -287,3 +348,13 @@ class Consumer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _check_number(stream: str, number: object) -> int:
+    """Return an entry number; raises EntryNotFoundError for one that no entry can have, TypeError for what is none."""
+    found = index(number)  # type: ignore[arg-type]
+    if not 0 <= found <= layout.MAX_ENTRY_NUMBER:
+        raise EntryNotFoundError(
+            f"entry {found} of {stream} cannot be acknowledged: numbers are 0 to {layout.MAX_ENTRY_NUMBER}"
+        )
+    return found

@@ -20,7 +20,7 @@ from cometlog.kernel.mapping import Mapping
 from cometlog.segment import list_segments
 
 _CLEAN = struct.Struct("<QQ16s28x")
-WRITE_PATH_NUMBERS = {"buffered": 1, "sync": 2, "async": 3, "mmap": 4}
+WRITE_PATH_NUMBERS = {"buffered": 1, "sync": 2, "async": 3, "mmap": 4, "uring": 5}
 WRITE_PATH_NAMES = {number: name for name, number in WRITE_PATH_NUMBERS.items()}
 NO_BOOT = bytes(32)
 
@@ -294,10 +294,13 @@ class Control:
         offset = self._slot_offset(index) + field
         self.mapping.store_release(offset, self.mapping.load_acquire(offset) + amount)
 
+    def slot_counter(self, index: int, field: int) -> int:
+        """Return a counter of one slot."""
+        return self.mapping.load_acquire(self._slot_offset(index) + field)
+
     def sum_over_slots(self, field: int) -> int:
         """Return a counter summed over every slot."""
-        load = self.mapping.load_acquire
-        return sum(load(self._slot_offset(index) + field) for index in range(layout.SLOT_COUNT))
+        return sum(self.slot_counter(index, field) for index in range(layout.SLOT_COUNT))
 
     def close(self) -> None:
         """Unmap."""

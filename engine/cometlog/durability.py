@@ -19,11 +19,13 @@ from cometlog.control import Control
 from cometlog.durable_mark import DurableMark, MarkFile, read_mark
 from cometlog.errors import ClosedError, CorruptionError, SyncError
 from cometlog.kernel import layout, scan
+from cometlog.kernel.mapping import Mapping
 from cometlog.lock_wait import busy_error, release, wait_exclusive
 from cometlog.locks import SYNC_BYTE, ShardLocks
 from cometlog.place import Place
 from cometlog.repair import Repairer
 from cometlog.segment import Segment, SegmentName, byte_offset, list_segments, tail_parts
+from cometlog.statistics_file import count
 
 _BLOCKED_LOOK_S = 0.001
 _MARK_EVERY_S = 1.0
@@ -52,7 +54,7 @@ class Syncer:
     def __init__(
         self, stream: str, directory: Path, place: Place, control: Control, locks: ShardLocks,
         open_segment: Callable[[SegmentName], AbstractContextManager[Segment]], *,
-        file_mode: int, stall_timeout_s: float, gather_delay_s: float,
+        file_mode: int, stall_timeout_s: float, gather_delay_s: float, statistics: Mapping,
     ) -> None:  # fmt: skip
         self._stream = stream
         self._directory = directory
@@ -65,14 +67,13 @@ class Syncer:
         self._mark_file = MarkFile(self._mark_path, file_mode, place.directory_fd)
         self._stall_timeout_s = stall_timeout_s
         self._gather_delay_s = gather_delay_s
+        self._statistics = statistics
         # There when this client came; later ones follow without a gap. Those that retention may remove lie before the mark.
         self._numbers = {name.number for name in list_segments(place.directory_fd)}
         self.mutex = threading.RLock()
         self._closed = False
         self._marked_number = 0
         self._marked_at = 0.0
-        self.sync_count = 0
-        self.sync_time_ns = 0
 
     def sync(self, position: Position) -> None:
         """Return once everything before ``position`` is on stable storage.
@@ -80,6 +81,13 @@ class Syncer:
         Raises SyncError, in every process from then on, when the file system failed; StalledWriterError when a live writer
         stopped inside the range; ShardBusyError when another process stopped in the middle of its sync.
         """
+        started_ns = time.monotonic_ns()
+        try:
+            self._sync_in_turn(position)
+        finally:
+            count(self._statistics, layout.STATISTICS_SYNC_WAIT, time.monotonic_ns() - started_ns)
+
+    def _sync_in_turn(self, position: Position) -> None:
         if self._gather_delay_s:
             time.sleep(self._gather_delay_s)
         with self.mutex:
@@ -146,10 +154,13 @@ class Syncer:
         except OSError as error:
             self._control.poison()
             raise poisoned_error(self._stream) from error
-        self.sync_count += 1
-        self.sync_time_ns += time.monotonic_ns() - started_ns
+        self._count_sync(started_ns)
         self._write_mark(mark, segments[-1], reached)
         self._control.raise_durable(reached.next_entry, reached.number)
+
+    def _count_sync(self, started_ns: int) -> None:
+        count(self._statistics, layout.STATISTICS_SYNCS)
+        count(self._statistics, layout.STATISTICS_SYNC_TIME, time.monotonic_ns() - started_ns)
 
     def _resolve_to_tail(self, segment: Segment, start: DurableMark | None) -> Position:
         """Repair until every word before the present tail is final; return where the walk stopped."""
@@ -182,11 +193,13 @@ class Syncer:
         repairer.repair(segment, unit, self._stall_timeout_s)
         self._control.count(layout.CONTROL_RECOVERED_WORDS, repairer.repaired_words)
 
-    def note_durable(self, segment: Segment) -> None:
-        """Publish the tail of a segment that the caller has synced while it held the append lock (the file-lock paths).
+    def note_durable(self, segment: Segment, started_ns: int) -> None:
+        """Publish the tail of a segment that the caller, who holds the append lock, has synced since ``started_ns`` (monotonic).
 
         The mark on disk follows once a second and in each new segment: a mark that lags costs recovery a walk, never an entry.
         """
+        self._count_sync(started_ns)
+        count(self._statistics, layout.STATISTICS_SYNC_WAIT, time.monotonic_ns() - started_ns)
         entries, units, _ = tail_parts(segment.tail())
         next_entry = segment.base + entries
         self._control.raise_durable(next_entry, segment.number)
@@ -195,16 +208,19 @@ class Syncer:
         if not self.mutex.acquire(blocking=False):
             return  # a sync in another thread of this client holds byte 3 and writes a mark of its own
         try:
-            if not self._locks.try_exclusive(SYNC_BYTE):
-                return  # so does the process that has it, or it was stopped; the append is durable without a mark
-            try:
-                # The append is durable and visible: a mark that cannot be written lags, and fails nothing.
-                with suppress(OSError):
-                    self._write_mark(self._read_mark(), segment, Position(segment.number, units, next_entry))
-            finally:
-                self._locks.unlock(SYNC_BYTE)
+            # The append is durable and visible: a mark that cannot be written, or locked, lags, and fails nothing.
+            with suppress(OSError):
+                self._mark_alone(segment, Position(segment.number, units, next_entry))
         finally:
             self.mutex.release()
+
+    def _mark_alone(self, segment: Segment, position: Position) -> None:
+        """Write a mark unless another process syncs just now, which writes its own, or was stopped with the lock. Raises OSError."""
+        if self._locks.try_exclusive(SYNC_BYTE):
+            try:
+                self._write_mark(self._read_mark(), segment, position)
+            finally:
+                self._locks.unlock(SYNC_BYTE)
 
     def leave(self, position: Position) -> None:
         """Sync up to ``position`` as the last client of the shard, and bring the mark on disk up to it."""

@@ -21,6 +21,7 @@ from cometlog.locks import ATTACH_BYTE, LEAVE_BYTE, ShardLocks
 from cometlog.place import Place
 from cometlog.rotation import PreparedFile, capacity_for, file_length_for, new_header
 from cometlog.segment import list_segments
+from cometlog.statistics_file import replace_damaged_statistics
 
 _ATTACH_LOOK_S = 0.002
 _CONFLICT_AFTER_S = 0.25
@@ -189,6 +190,7 @@ class Entrance:
         control.reset_durable(
             mark.next_entry if mark is not None else 0, mark.number if mark is not None else 1
         )
+        replace_damaged_statistics(self._directory, self._config.storage.file_mode)
         control.write_clean_record(None)
         control.clear_poison()
         control.write_path = self._write_path

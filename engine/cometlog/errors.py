@@ -1,5 +1,7 @@
 """Every exception the engine raises, one root, few subclasses. Messages carry the value and the limit."""
 
+from typing import Any
+
 
 class CometlogError(Exception):
     """Root of everything the engine raises on purpose."""
@@ -37,6 +39,29 @@ class DictionaryError(CometlogError):
     """A compression dictionary cannot be trained from what there is."""
 
 
+class ExtraMissingError(CometlogError, ImportError):
+    """A module needs a package that is not installed; the message names the extra that brings it."""
+
+
+class DestinationError(CometlogError, ValueError):
+    """A destination to forward to is no URL of a known kind, or its template has a field that there is not."""
+
+
+class TargetError(CometlogError):
+    """What entries are forwarded to, or imported from, does not answer, refuses, or lacks something.
+
+    Entries that it did not confirm stay to be sent.
+    """
+
+
+class ImportPositionError(CometlogError):
+    """Another process imports into this stream for this group, or the group's import is of another source."""
+
+
+class ForwarderBusyError(CometlogError):
+    """Another live process forwards this stream for this group."""
+
+
 class EntryTypeError(CometlogError, TypeError):
     """An entry is not bytes."""
 
@@ -55,6 +80,10 @@ class ReadOnlyError(CometlogError):
 
 class WritePathConflictError(CometlogError):
     """Live processes write this shard by another write path."""
+
+
+class WritePathUnavailableError(CometlogError):
+    """The kernel refuses what a write path needs."""
 
 
 class ShardBusyError(CometlogError):
@@ -101,11 +130,19 @@ class CorruptionError(CometlogError):
         self.stream = stream
         self.entry = entry
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle with every attribute, so that the error of a worker process reaches who waits for it."""
+        return _corruption, (self.what, self.file, self.offset, self.stream, self.entry)
+
     def of_stream(self, stream: str) -> "CorruptionError":
         """Return this error with the stream's name, for the layer that knows it."""
         if self.stream is not None:
             return self
         return CorruptionError(self.what, file=self.file, offset=self.offset, stream=stream, entry=self.entry)
+
+
+def _corruption(what: str, file: str, offset: int, stream: str | None, entry: int | None) -> CorruptionError:
+    return CorruptionError(what, file=file, offset=offset, stream=stream, entry=entry)
 
 
 class EntryNotFoundError(CometlogError, LookupError):

@@ -8,32 +8,34 @@ is never acknowledged. Out of order means ahead of the position: kept here, and 
 """
 
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 from cometlog.errors import CorruptionError, EntryNotFoundError
 from cometlog.group_offsets import GroupOffsets
+from cometlog.kernel import layout
 from cometlog.kernel.group_position import GroupPosition
 from cometlog.ranges import Ranges
 from cometlog.read_batch import ReadBatch
 from cometlog.reader import ShardReader
+from cometlog.statistics_file import count, map_statistics
 
 
 class GroupShard:
     """Reads on from the group's position; ``at_end``: a group that is new here begins at the next entry to come."""
 
     def __init__(
-        self, directory: Path, stream: str, group: str, reader: Callable[[], ShardReader], *, at_end: bool, file_mode: int
+        self, directory: Path, stream: str, group: str, reader: ShardReader, *, at_end: bool, file_mode: int
     ) -> None:  # fmt: skip
         self.stream = stream
         self.group = group
-        self._reader_now = reader
+        self._reader = reader
         self._lock = threading.RLock()
         self._settled = Ranges()
         self._delivered_stop = 0
+        self._statistics = map_statistics(directory, writable=True)
         self._offsets = GroupOffsets(directory, stream, file_mode)
         try:
-            begin = reader().next_entry() if at_end else 0
+            begin = reader.next_entry() if at_end else 0
             self._line = self._offsets.find_or_make(group, begin, file_mode)
             self.position: GroupPosition = self._offsets.position_of(self._line, self._settle)
         except BaseException:
@@ -41,42 +43,63 @@ class GroupShard:
             raise
         self._following = self._delivered_stop = self.position.following
 
-    @property
-    def _reader(self) -> ShardReader:
-        return self._reader_now()
-
     def read(self, count: int) -> ReadBatch:
         """Return up to ``count`` entries that follow those delivered before; none where there is nothing new.
 
         Raises EntryNotFoundError where the group stands beyond the end of the log.
         """
+        # In one stretch: a reader that was just woken finds its caches cold, and each function called costs it a microsecond or two.
         with self._lock:
-            if self.position.moved_back:
+            position = self.position
+            if position.moved_back:
                 self.rewind()
-            batch = self._read_from(self._following, count)
-            self._note_gaps(batch)
-            self._following = batch.next_entry
-            self._delivered_stop = max(self._delivered_stop, batch.next_entry)
-            self._settle_gaps()
+            start = self._following
+            if position.following > start:
+                start = self._following = position.following
+            try:
+                batch = self._reader.read(start, count)
+            except EntryNotFoundError:
+                batch = self._read_from_first(start, count)
+            if batch.next_entry - start != batch.length:
+                self._note_gaps(batch)
+            self._following = following = batch.next_entry
+            self._delivered_stop = max(self._delivered_stop, following)
+            if self._settled:
+                self._settle_gaps()
+            else:
+                position.settle_from(self._delivered_stop)
+            if batch.length and self._statistics is not None and not self._statistics.closed:
+                self._statistics.add(layout.STATISTICS_DELIVERED, batch.length)
             return batch
+
+    def count(self, field: int, amount: int = 1) -> None:
+        """Raise a counter of the shard's statistics, where there are some."""
+        if self._statistics is not None:
+            count(self._statistics, field, amount)
+
+    def _pass_acknowledged(self) -> None:
+        """Go on behind what was acknowledged without having been delivered here."""
+        self._following = max(self._following, self.position.following)
 
     def _read_from(self, start: int, count: int) -> ReadBatch:
         try:
             return self._reader.read(start, count)
         except EntryNotFoundError:
-            first = self._reader.first_entry()
-            if start >= first:
-                raise EntryNotFoundError(
-                    f"group {self.group!r} stands at entry {start} of {self.stream}, which ends before "
-                    f"{self._reader.next_entry()}; reset the group to go on"
-                ) from None
-            return self._reader.read(first, count)
+            return self._read_from_first(start, count)
+
+    def _read_from_first(self, start: int, count: int) -> ReadBatch:
+        """Read from the first kept entry, where ``start`` was retired."""
+        first = self._reader.first_entry()
+        if start >= first:
+            raise EntryNotFoundError(
+                f"group {self.group!r} stands at entry {start} of {self.stream}, which ends before "
+                f"{self._reader.next_entry()}; reset the group to go on"
+            ) from None
+        return self._reader.read(first, count)
 
     def _note_gaps(self, batch: ReadBatch) -> None:
         """Settle the numbers that no entry has: appends that died, and what retention removed."""
         expected = self._following
-        if batch.next_entry - expected == len(batch):
-            return
         for number in batch.numbers:
             self._settled.add(expected, number)
             expected = number + 1
@@ -84,6 +107,9 @@ class GroupShard:
 
     def _settle_gaps(self) -> None:
         """Raise the position over what is settled, and say how far acknowledgements in order stay plain."""
+        if not self._settled:
+            self.position.settle_from(self._delivered_stop)
+            return
         self.position.advance(self._settled.take_from(self.position.following))
         ahead = self._settled.first
         self.position.settle_from(
@@ -129,6 +155,7 @@ class GroupShard:
     def has_new(self) -> bool:
         """Return whether there is an entry to deliver now; one in flight is none yet."""
         with self._lock:
+            self._pass_acknowledged()
             return self.position.moved_back or len(self._read_from(self._following, 1)) > 0
 
     def rewind(self) -> None:
@@ -144,4 +171,6 @@ class GroupShard:
 
     def close(self) -> None:
         """Leave the position as it is and let go of the file."""
+        if self._statistics is not None:
+            self._statistics.close()
         self._offsets.close()

@@ -65,9 +65,14 @@ class SegmentIndex:
     def __len__(self) -> int:
         return len(self._units)
 
+    @property
+    def latest_ns(self) -> int:
+        """The latest timestamp of a boundary, ns since 1970; 0 where there is none."""
+        return self._latest_ns[-1] if self._latest_ns else 0
+
     def extend(self, boundaries: Iterable[tuple[int, int, int, int]]) -> None:
         """Add boundaries, each (unit, entry, live, timestamp_ns), behind those there are."""
-        latest_ns = self._latest_ns[-1] if self._latest_ns else 0
+        latest_ns = self.latest_ns
         for unit, entry, live, timestamp_ns in boundaries:
             latest_ns = max(latest_ns, timestamp_ns)
             self._units.append(unit)

@@ -44,12 +44,7 @@ def _decompressor(dictionary: "zstandard.ZstdCompressionDict | None") -> "zstand
     return with_dictionary
 
 
-def inflater_for(directory: Path) -> Callable[[memoryview, int], bytes]:
-    """Return the function that decompresses payloads of a shard, whose dictionaries lie in ``directory``."""
-    return partial(_inflate, directory)
-
-
-def _inflate(directory: Path, payload: memoryview, codec: int) -> bytes:
+def _inflate(segment: Path, payload: memoryview, codec: int) -> bytes:
     """Return the batch that a compressed payload holds.
 
     Raises ValueError for what is not one whole zstd frame, for a size that is not stated or beyond
@@ -67,7 +62,7 @@ def _inflate(directory: Path, payload: memoryview, codec: int) -> bytes:
         if (codec == layout.CODEC_ZSTD_DICTIONARY) != bool(parameters.dict_id):
             raise ValueError(f"compressed batch of codec {codec} names dictionary {parameters.dict_id}")
         if parameters.dict_id:
-            dictionary = _dictionary(directory, parameters.dict_id)
+            dictionary = _dictionary(segment.parent, parameters.dict_id)
         return _decompressor(dictionary).decompress(payload, allow_extra_data=False)
     except FileNotFoundError:
         raise ValueError(
@@ -77,3 +72,7 @@ def _inflate(directory: Path, payload: memoryview, codec: int) -> bytes:
         raise ValueError(f"compressed batch needs dictionary {parameters.dict_id}: {error}") from error
     except zstandard.ZstdError as error:
         raise ValueError(f"compressed batch is damaged: {error}") from error
+
+
+inflater_for: Callable[[Path], Callable[[memoryview, int], bytes]] = partial(partial, _inflate)
+"""Returns the function that decompresses payloads of a segment file; dictionaries lie beside it."""

@@ -25,6 +25,8 @@ INDEX_BYTE = 5
 GROUP_BYTE = 6
 RETAIN_BYTE = 7
 SLOT_BYTE_FIRST = 16
+FORWARD_BYTE_FIRST = 4096
+"""Bytes of live forwarders: this, and the index of their group's line in the group offsets."""
 
 _FLOCK = struct.Struct("hhqqi4x")
 _RETRY_S = 0.0005

@@ -1,10 +1,10 @@
 """A ``logging.Handler`` that appends records to a stream: many processes, one log, no lock between them.
 
-    logging.config.dictConfig({
-        "version": 1,
-        "handlers": {"comet": {"class": "cometlog.log_handler.LogHandler", "path": "/var/lib/app/log", "stream": "app:v1:shard:0000"}},
-        "root": {"handlers": ["comet"], "level": "INFO"},
-    })
+>>> import logging.config
+>>> handler = {"class": "cometlog.log_handler.LogHandler", "path": directory, "stream": "app:v1:shard:0000"}
+>>> loggers = {"app": {"handlers": ["comet"], "level": "INFO"}}
+>>> logging.config.dictConfig({"version": 1, "handlers": {"comet": handler}, "loggers": loggers})
+>>> logging.getLogger("app").info("started", extra={"worker": 3})
 
 A record is safe from the death of the process as soon as the call that logged it returns. Entries are JSON lines unless a formatter is
 set. After a fork the child goes on with a slot of its own.
@@ -67,9 +67,9 @@ class LogHandler(logging.Handler):
         return self._append(entry)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Append the formatted record."""
+        """Append the formatted record; a lone surrogate, which UTF-8 has no bytes for, is written as JSON's escape for it."""
         try:
-            self._append(self.format(record).encode())
+            self._append(self.format(record).encode(errors="backslashreplace"))
         except Exception:
             self.handleError(record)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
-from cometlog.errors import GroupNameError, StreamNameError
+from cometlog.errors import ConfigurationError, GroupNameError, StreamNameError
 from cometlog.kernel import layout
 
 SHARD_COUNT_MAX = 10_000
@@ -85,7 +85,7 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 
 
 def _check_shard_count(shard_count: int) -> None:
-    if not 1 <= shard_count <= SHARD_COUNT_MAX:
+    if not isinstance(shard_count, int) or not 1 <= shard_count <= SHARD_COUNT_MAX:
         raise StreamNameError(f"the number of shards is 1 to {SHARD_COUNT_MAX}, got {shard_count}")
 
 
@@ -93,6 +93,36 @@ def pick_shard(key: str | bytes, shard_count: int) -> int:
     """Return the shard, 0 to ``shard_count - 1``, that a key always falls on (CRC-32 of the key, modulo)."""
     _check_shard_count(shard_count)
     return crc32(key.encode() if isinstance(key, str) else key) % shard_count
+
+
+def all_shard_streams(
+    namespace: str, version: str, shard_count: int, *, assignment: tuple[int, int] | None = None
+) -> list[str]:
+    """Return the stream names of the shards 0 to ``shard_count - 1``, those that ``pick_shard_stream`` picks from.
+
+    ``assignment`` is (id, total): only the shards that process ``id`` of ``total`` owns, whose number modulo ``total`` is ``id``.
+    Raises StreamNameError, and ConfigurationError for an assignment that is not ``0 <= id < total``.
+    """
+    _check_shard_count(shard_count)
+    parse_stream(f"{namespace}:{version}:shard:0000")
+    owned = [shard for shard in range(shard_count) if assignment is None or owns_shard(shard, assignment)]
+    return [f"{namespace}:{version}:shard:{shard:04d}" for shard in owned]
+
+
+def owns_shard(shard: int, assignment: tuple[int, int]) -> bool:
+    """Return whether process ``id`` of ``total`` owns a shard: ``shard % total == id``, with ``assignment`` (id, total).
+
+    Raises ConfigurationError for an assignment that is not ``0 <= id < total``.
+    """
+    try:
+        process, processes = assignment
+        if not 0 <= process < processes:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            f"assignment is (id, total) with 0 <= id < total, got {assignment!r}"
+        ) from None
+    return shard % processes == process
 
 
 def pick_shard_stream(key: str | bytes, namespace: str, version: str, shard_count: int) -> str:

@@ -1,20 +1,20 @@
 """The loop of ``Consumer.process``: read, hand over, acknowledge, retry, wait.
 
 A handler that raises is called again with the same batch, after ``retry_delay_s``, twice that, and so on up to 30 s, ``max_retries``
-times. Then ``on_error`` decides; without one, ProcessingError ends the loop, and the batch is delivered again next time. Nothing of a
-batch is acknowledged unless its handler returned, or ``on_error`` said "skip".
+times. Then ``on_error`` decides; without one, ProcessingError ends the loop. Nothing of a batch is acknowledged unless its handler
+returned, or ``on_error`` said "skip"; whatever else ends the loop, an interrupt among it, the batch is delivered again next time.
 
-Thread safety: one loop belongs to one thread; ``stopping`` and the sleeper's bell are what other threads may use.
+Thread safety: one loop belongs to one thread; ``Sleeper.stop`` is what other threads and signal handlers may use.
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
 
 from cometlog.errors import ConfigurationError, ProcessingError
+from cometlog.kernel import layout
 from cometlog.names import parse_stream
 from cometlog.read_batch import ReadBatch
 from cometlog.sleeper import Sleeper
@@ -28,6 +28,11 @@ Decision = Literal["skip", "retry", "stop"]
 OnError = Callable[[ReadBatch, Exception], Decision | None]
 
 DELAY_S_MAX = 30.0
+PAUSE_S_MIN = 0.01
+"""The least pause of a stream whose batch failed, whatever the options say."""
+SLEEP_S_MIN = 0.001
+"""The least sleep where nothing is new, whatever the options say."""
+DECISIONS = (None, "skip", "retry", "stop")
 
 
 @dataclass
@@ -38,7 +43,7 @@ class Processing:
     look; ``assignment`` (id, total) this worker's part of the shards; ``discovery_interval_s`` how often new
     shards are looked for; ``auto_ack`` a batch is acknowledged when its handler returned; ``on_batch(batch, seconds)`` is told of
     each; ``on_error(batch, error)`` returns "skip" (acknowledge and go on), "stop" (raise ProcessingError), or "retry" (the default:
-    leave the stream for a while, then deliver again).
+    leave the stream for a while, twice as long after each time, then deliver again).
     """
 
     consumer: "Consumer"
@@ -55,11 +60,11 @@ class Processing:
     on_error: OnError | None
     on_batch: OnBatch | None
     sleeper: Sleeper
-    stopping: Event
     root: Path
     _names: list[str] = field(default_factory=list)
     _discovery_due_s: float = 0.0
     _paused_until_s: dict[str, float] = field(default_factory=dict)
+    _failures: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, low in (("batch_size", 1), ("max_retries", 0)):
@@ -72,16 +77,17 @@ class Processing:
                 raise ConfigurationError(f"{name.removesuffix('_s')} is seconds, at least 0, got {seconds!r}")
 
     def run(self) -> None:
-        """Process until ``stopping`` is set; leaves the positions checkpointed."""
+        """Process until the sleeper is stopped; leaves the positions checkpointed."""
         try:
-            while not self.stopping.is_set():
+            while not self.sleeper.stopped:
                 ticket = self.sleeper.ticket()
                 self._discover()
                 if not self._one_turn():
                     self._sleep(ticket)
         finally:
-            self.stopping.clear()
-            self.consumer.checkpoint()
+            self.sleeper.stopped = False
+            if not self.consumer.closed:
+                self.consumer.checkpoint()
 
     def _discover(self) -> None:
         now = time.monotonic()
@@ -97,7 +103,7 @@ class Processing:
         """Give every stream that is not paused its turn; return whether anything was delivered."""
         delivered = False
         for name in self._names:
-            if self.stopping.is_set():
+            if self.sleeper.stopped:
                 break
             if self._paused_until_s.get(name, 0.0) > time.monotonic():
                 continue
@@ -109,8 +115,18 @@ class Processing:
         return delivered
 
     def _hand_over(self, batch: ReadBatch) -> None:
+        try:
+            self._try_to_finish(batch)
+        except BaseException:
+            if not self.consumer.closed:
+                self.consumer.deliver_again(batch.stream)
+            raise
+
+    def _try_to_finish(self, batch: ReadBatch) -> None:
         delay_s = self.retry_delay_s
         for attempt in range(self.max_retries + 1):
+            if attempt:
+                self.consumer.count(batch.stream, layout.STATISTICS_HANDLER_RETRIES)
             started = time.monotonic()
             try:
                 self.handler(batch)
@@ -119,30 +135,37 @@ class Processing:
             else:
                 self._finish(batch, time.monotonic() - started)
                 return
-            if attempt < self.max_retries and self.stopping.wait(delay_s):
-                break
+            self.consumer.count(batch.stream, layout.STATISTICS_HANDLER_ERRORS)
+            if attempt < self.max_retries and self.sleeper.pause(delay_s):
+                self.consumer.deliver_again(batch.stream)
+                return
             delay_s = min(2 * delay_s, DELAY_S_MAX)
         self._give_up(batch, failure, delay_s)
 
     def _finish(self, batch: ReadBatch, seconds: float) -> None:
         if self.auto_ack:
             self.consumer.ack(batch)
-        self._paused_until_s.pop(batch.stream, None)
+        self._failures.pop(batch.stream, None)
         if self.on_batch is not None:
             self.on_batch(batch, seconds)
 
     def _give_up(self, batch: ReadBatch, error: Exception, delay_s: float) -> None:
         decision = self.on_error(batch, error) if self.on_error is not None else "stop"
+        if decision not in DECISIONS:
+            raise ConfigurationError(f"on_error returns 'skip', 'retry', 'stop' or None, got {decision!r}")
         if decision == "skip":
             self.consumer.ack(batch)
+            self._failures.pop(batch.stream, None)
             return
-        self.consumer.deliver_again(batch.stream)
         if decision == "stop":
             raise ProcessingError(
                 f"the handler of group {self.consumer.group!r} failed {self.max_retries + 1} times on the batch of {len(batch)} "
                 f"entries from {batch.start} of {batch.stream}: {error!r}; nothing of it was acknowledged"
             ) from error
-        self._paused_until_s[batch.stream] = time.monotonic() + max(delay_s, self.poll_interval_s)
+        self.consumer.deliver_again(batch.stream)
+        failures = self._failures[batch.stream] = self._failures.get(batch.stream, 0) + 1
+        pause_s = max(delay_s, self.poll_interval_s, PAUSE_S_MIN) * 2 ** min(failures - 1, 20)
+        self._paused_until_s[batch.stream] = time.monotonic() + min(pause_s, DELAY_S_MAX)
 
     def _sleep(self, ticket: int) -> None:
         now = time.monotonic()
@@ -151,6 +174,6 @@ class Processing:
         awake = [name for name, moment in zip(self._names, waking, strict=True) if moment <= now]
         directories = [parse_stream(name).directory(self.root) for name in awake]
         self.sleeper.sleep(
-            directories, ticket, min(self.poll_interval_s, max(0.0, due_s - now)),
+            directories, ticket, max(SLEEP_S_MIN, min(self.poll_interval_s, due_s - now)),
             lambda: any(self.consumer.has_new(name) for name in awake),
         )  # fmt: skip

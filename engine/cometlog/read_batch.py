@@ -1,7 +1,7 @@
 """What a read returns: entries of one stream in order, cut only when somebody asks for them."""
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise, repeat
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
@@ -40,11 +40,35 @@ class ArrowBatch(NamedTuple):
     data: memoryview
 
 
+class Spans(NamedTuple):
+    """Where entries that follow one another lie: entry ``i`` is ``data[starts[i]:stops[i]]``.
+
+    ``data`` is read-only and keeps the segment mapped; ``starts`` and ``stops`` are int64, which ``numpy.asarray`` takes as they are.
+    """
+
+    data: memoryview
+    starts: memoryview
+    stops: memoryview
+
+
 class Run(NamedTuple):
     """Frames of one segment file, verified; they keep it mapped."""
 
     path: Path
     frames: Frames
+
+
+new_run: Callable[[tuple[Path, Frames]], Run] = partial(tuple.__new__, Run)
+"""A run of (path, frames), without the Python function that a named tuple's constructor is."""
+
+
+class Piece(NamedTuple):
+    """The payloads of the frames ``first_frame`` to ``stop_frame - 1`` of a run."""
+
+    run: Run
+    first_frame: int
+    stop_frame: int
+    payloads: list[bytes]
 
 
 def _one_entry_offsets(length_bytes: int) -> memoryview:
@@ -62,11 +86,11 @@ class ReadBatch(Sequence[Entry]):
         self.stream = stream
         self.next_entry = next_entry
         self.runs = tuple(runs)
-        self._length = sum(run.frames.entries for run in runs)
+        self.length = runs[0].frames.entries if len(runs) == 1 else sum([run.frames.entries for run in runs])
         self._entries: list[Entry] | None = None
 
     def __len__(self) -> int:
-        return self._length
+        return self.length
 
     @overload
     def __getitem__(self, position: int) -> Entry: ...
@@ -79,65 +103,71 @@ class ReadBatch(Sequence[Entry]):
         return iter(self._all())
 
     def __repr__(self) -> str:
-        return f"<ReadBatch {self.stream}: {self._length} entries, next {self.next_entry}>"
+        return f"<ReadBatch {self.stream}: {self.length} entries, next {self.next_entry}>"
 
     def _all(self) -> list[Entry]:
         if self._entries is None:
-            rows = zip(repeat(self.stream), self.numbers, self.timestamps_ns, self.payloads(), strict=False)
-            self._entries = list(map(Entry._make, rows))
+            self._entries = [
+                entry
+                for run in self.runs
+                for entry in decode.entries_of(
+                    Entry, self.stream, run.frames, 0, len(run.frames), self._cut(run)
+                )
+            ]
         return self._entries
 
     @property
     def start(self) -> int:
         """Number of the first entry, or ``next_entry`` of an empty batch."""
-        return self.runs[0].frames.start_number if self._length else self.next_entry
+        return self.runs[0].frames.start_number if self.length else self.next_entry
 
     @property
     def numbers(self) -> list[int]:
         """Entry numbers, ascending; a gap is an append that died or a segment that retention removed."""
-        return [number for run in self.runs for number in decode.numbers(run.frames)]
+        return [number for run in self.runs for number in decode.numbers(run.frames).tolist()]
 
     @property
     def timestamps_ns(self) -> list[int]:
         """Timestamp of each entry, ns since 1970."""
-        return [timestamp for run in self.runs for timestamp in decode.timestamps(run.frames)]
+        return [timestamp for run in self.runs for timestamp in decode.timestamps(run.frames).tolist()]
 
     def payloads(self) -> list[bytes]:
         """Return the entries' bytes."""
-        if len(self.runs) == 1:
-            return self._cut(self.runs[0])
+        runs = self.runs
+        if len(runs) == 1:
+            return self._cut(runs[0])
         return [payload for run in self.runs for payload in self._cut(run)]
 
     def _cut(self, run: Run) -> list[bytes]:
         try:
-            return decode.payloads(run.frames, inflater_for(run.path.parent))
+            return decode.payloads(run.frames, inflater_for(run.path))
         except decode.DamagedBatchError as error:
             raise self._corruption(run, error) from error
 
     def each(self) -> Iterator[Entry]:
         """Yield the entries with no more than one compressed frame in memory at a time."""
-        return map(
-            Entry._make,
-            zip(repeat(self.stream), self.numbers, self.timestamps_ns, self._pieces(), strict=False),
-        )
+        for piece in self.pieces():
+            yield from decode.entries_of(
+                Entry, self.stream, piece.run.frames, piece.first_frame, piece.stop_frame, piece.payloads
+            )
 
-    def _pieces(self) -> Iterator[bytes]:
+    def pieces(self) -> Iterator[Piece]:
+        """Yield the payloads with no more than those of one segment, or of one compressed frame, in memory at a time."""
         for run in self.runs:
             position = 0
             while position < len(run.frames):
+                first = position
                 try:
-                    payloads, position = decode.payloads_from(
-                        run.frames, position, inflater_for(run.path.parent)
-                    )
+                    payloads, position = decode.payloads_from(run.frames, first, inflater_for(run.path))
                 except decode.DamagedBatchError as error:
                     raise self._corruption(run, error) from error
-                yield from payloads
+                yield Piece(run, first, position, payloads)
 
     def check(self) -> None:
         """Raise CorruptionError at the first payload that is not what its frame says; keeps nothing in memory."""
         for run in self.runs:
             try:
-                decode.check(run.frames, inflater_for(run.path.parent))
+                decode.check(run.frames, inflater_for(run.path))
             except decode.DamagedBatchError as error:
                 raise self._corruption(run, error) from error
 
@@ -146,7 +176,7 @@ class ReadBatch(Sequence[Entry]):
         batches = []
         for run in self.runs:
             try:
-                found = decode.batches(run.frames, inflater_for(run.path.parent))
+                found = decode.batches(run.frames, inflater_for(run.path))
             except decode.DamagedBatchError as error:
                 raise self._corruption(run, error) from error
             for first_number, skip, take, _, timestamp_ns, offsets, data in found:
@@ -154,13 +184,23 @@ class ReadBatch(Sequence[Entry]):
                 batches.append(ArrowBatch(first_number, timestamp_ns, bounds, data))
         return batches
 
+    def spans(self) -> list[Spans]:
+        """Return where the entries lie, without a copy where their frames are not compressed: the cheapest way to their bytes."""
+        found = []
+        for run in self.runs:
+            try:
+                found += decode.spans(run.frames, inflater_for(run.path))
+            except decode.DamagedBatchError as error:
+                raise self._corruption(run, error) from error
+        return list(map(Spans._make, found))
+
     def memoryviews(self) -> list[memoryview]:
         """Return the entries' bytes as read-only views that keep their segment mapped."""
-        views = []
-        for batch in self.arrow_batches():
-            bounds = batch.offsets.tolist()
-            views += [batch.data[start:stop] for start, stop in pairwise(bounds)]
-        return views
+        return [
+            part.data[start:stop]
+            for part in self.spans()
+            for start, stop in zip(part.starts.tolist(), part.stops.tolist(), strict=True)
+        ]
 
     def numbers_array(self) -> "numpy.ndarray[Any, numpy.dtype[numpy.uint64]]":
         """Return the entry numbers as a numpy array, shape (entries,)."""

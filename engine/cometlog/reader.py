@@ -14,6 +14,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +22,15 @@ from cometlog.errors import ClosedError, EntryNotFoundError, StalledWriterError
 from cometlog.index import INDEX_ENTRIES_MAX
 from cometlog.judging import is_resolved
 from cometlog.kernel.scan import STOP_BLOCKED, STOP_FULL, STOP_SEAL
-from cometlog.read_batch import Entry, ReadBatch, Run
+from cometlog.read_batch import Entry, ReadBatch, Run, new_run
 from cometlog.segment import SegmentName
 from cometlog.segment_chain import TRIES_MAX, SegmentChain
 from cometlog.segment_reader import SegmentReader
 
 BLOCKED_PATIENCE_S = 0.001
 SCAN_ENTRIES = 1000
+CLOCK_STEP_NS_MAX = 1_000_000_000
+"""How far the clock may have been set back without a search by time passing anything by."""
 _LOOK_AGAIN_S = 0.0001
 
 Repair = Callable[[int, int], object]
@@ -60,6 +63,7 @@ class ShardReader:
         self._chain = SegmentChain(directory, stream, index_entries_max)
         self._repair = repair
         self._closed = False
+        self._last: SegmentReader | None = None
         self._lock = threading.Lock()
 
     def _check_open(self) -> None:
@@ -108,7 +112,13 @@ class ShardReader:
         lies beyond the next entry, CorruptionError at damage.
         """
         with self._lock:
-            self._check_open()
+            if self._closed:
+                self._check_open()
+            last = self._last
+            if last is not None and start > 0 and count > 0:
+                frames = last.go_on(start, count)
+                if frames is not None:
+                    return ReadBatch(self.stream, (new_run((last.path, frames)),), last.follower.next_entry)
             return self._read(start, count)
 
     def _read(self, start: int, count: int) -> ReadBatch:
@@ -160,6 +170,7 @@ class ShardReader:
         runs: list[Run] = []
         missing = count
         while True:
+            self._last = segment
             tail = segment.look()
             found = segment.collect(max(number - segment.base, 0), missing, tail)
             if found.frames.entries:
@@ -229,6 +240,42 @@ class ShardReader:
                 break
             start = batch.next_entry
         return runs, start
+
+    # ---- Times ----
+
+    def entry_at_time(self, time_ns: int) -> int:
+        """Return the number of the first entry with a timestamp of ``time_ns`` or later, or the next to come where there is none.
+
+        Of a clock that was set back by more than a second, the entries before the step may be passed by. Raises TypeError.
+        """
+        if not isinstance(time_ns, int):
+            raise TypeError(f"a time is whole ns since 1970, got {time_ns!r}")
+        with self._lock:
+            self._check_open()
+            for _ in range(TRIES_MAX):
+                with suppress(FileNotFoundError, EntryNotFoundError):  # retention was faster
+                    return self._first_from(self._number_before(time_ns - CLOCK_STEP_NS_MAX), time_ns)
+            return self._first_from(0, time_ns)
+
+    def _number_before(self, time_ns: int) -> int:
+        """Return a number that no entry of ``time_ns`` or later lies before, but for those that the clock was set back behind."""
+        names = self._chain.refresh()
+        low, high = 0, len(names)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._chain.open(names[middle]).begins_before(time_ns):
+                low = middle
+            else:
+                high = middle
+        return self._chain.open(names[low]).number_before_time(time_ns) if names else 0
+
+    def _first_from(self, start: int, time_ns: int) -> int:
+        while len(batch := self._read(start, SCAN_ENTRIES)):
+            for number, timestamp_ns in zip(batch.numbers, batch.timestamps_ns, strict=True):
+                if timestamp_ns >= time_ns:
+                    return number
+            start = batch.next_entry
+        return batch.next_entry
 
     # ---- Counts ----
 
@@ -304,6 +351,7 @@ class ShardReader:
         """Close every file; batches already read stay usable. Closing twice is harmless."""
         with self._lock:
             self._closed = True
+            self._last = None
             self._chain.close()
 
 

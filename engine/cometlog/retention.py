@@ -24,6 +24,9 @@ from cometlog.kernel import layout
 from cometlog.locks import RETAIN_BYTE, SLOT_BYTE_FIRST, ShardLocks
 from cometlog.segment import SegmentHeader, SegmentName, list_segments, read_header
 
+ExcessBytes = Callable[[], int]
+"""Says how many bytes of a shard have to go because all shards together have too many."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -119,16 +122,20 @@ class Retention:
         self._locks = locks
         self._sync = sync
 
-    def apply(self, limits: RetentionConfig, excess_bytes: int = 0) -> list[RemovedSegment]:
-        """Remove what the limits condemn and may go; nothing where another process is at it."""
+    def apply(self, limits: RetentionConfig, excess_bytes: ExcessBytes | None = None) -> list[RemovedSegment]:
+        """Remove what the limits condemn and may go; nothing where another process is at it.
+
+        ``excess_bytes()`` is asked once nobody else chooses from this shard: what another process removed meanwhile counts no more.
+        """
         if not self._locks.try_exclusive(RETAIN_BYTE):
             return []
         try:
             kept = kept_segments(self._directory)
             unconsumed = unconsumed_from(self._directory, self._stream)
             condemned = choose(
-                kept, limits, now_ns=time.time_ns(), unconsumed=unconsumed, excess_bytes=excess_bytes
-            )
+                kept, limits, now_ns=time.time_ns(), unconsumed=unconsumed,
+                excess_bytes=0 if excess_bytes is None else excess_bytes(),
+            )  # fmt: skip
             if condemned and condemned[-1][0].name.number >= self._marked_number():
                 self._sync()
             removed = []

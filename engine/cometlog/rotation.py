@@ -19,7 +19,8 @@ from cometlog.kernel import layout
 from cometlog.kernel.mapping import Mapping
 from cometlog.segment import BASE_MAX, NUMBER_MAX, Segment, SegmentHeader, SegmentName, byte_offset
 
-FIRST_BYTES = 1 << 20
+FIRST_BYTES = 768 << 10
+"""Of a new shard's first segment: with its other files an idle shard takes less than 1 MiB of disk."""
 STEP_BYTES = 1 << 18
 
 

@@ -165,7 +165,7 @@ class SegmentChain:
             later = any(name.number > segment.number for name in self.refresh())
         else:
             later = active > segment.number
-        if not later or segment.look() != tail:
+        if not later or segment.look().word != tail.word:
             return None
         # A later segment exists, so this tail was sealed once. If the next base agrees, nothing is missing.
         following = self.following(segment, tail.entries)

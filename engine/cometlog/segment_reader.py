@@ -14,6 +14,8 @@ from cometlog.errors import CorruptionError
 from cometlog.index import START, Boundary, SegmentIndex, load_index
 from cometlog.kernel import layout
 from cometlog.kernel.boundary import find_boundaries
+from cometlog.kernel.decode import timestamps
+from cometlog.kernel.follow import Follower
 from cometlog.kernel.scan import (
     NO_UNIT,
     STOP_BLOCKED,
@@ -30,12 +32,13 @@ from cometlog.window import Window
 
 
 class Tail(NamedTuple):
-    """A tail word that the file is known to reach: entries and units allocated, whether they are final."""
+    """A tail word that the file is known to reach: entries and units allocated, whether they are final; units that the file covers."""
 
     word: int
     entries: int
     units: int
     sealed: bool
+    covered: int
 
 
 class Collected(NamedTuple):
@@ -70,14 +73,13 @@ class SegmentReader:
         self._index_path = directory / name.index_name
         self._index: SegmentIndex | None = None
         self._index_entries_max = index_entries_max
-        self._resume = START[:2]
+        self.follower = Follower(self.segment.mapping, self.segment.fd, self.segment.header.uuid, self.base)
+        """Where the last read ended; its ``next_entry`` is the number that one goes on from."""
         self._window = Window(self.segment, stream)
         self.passed: dict[int, int] = {}
         """Words in flight whose writers are dead, and the unit behind each: judged by an onlooker, which may not write."""
         self.proven: Proven | None = None
         """Where the segment ends, if its tail is not to be trusted."""
-        # The frame that the last read took in part: a read that goes on in it need not verify it again.
-        self._cut_unit = NO_UNIT
         self.entries_seen = 0
 
     @property
@@ -107,7 +109,7 @@ class SegmentReader:
                 file=str(self.path), offset=layout.SEGMENT_TAIL, stream=self.stream,
             )  # fmt: skip
         self.entries_seen = entries
-        return Tail(word, entries, units, sealed)
+        return Tail(word, entries, units, sealed, covered)
 
     def _check_end(self, tail: Tail, next_index: int) -> None:
         """Raise CorruptionError where frames go on behind a tail that PADs hide: after DATA, the index shows it."""
@@ -132,13 +134,12 @@ class SegmentReader:
         The last frame is cut down to that count unless ``whole_frames``. Raises CorruptionError at the first
         frame on the way that is not what was written.
         """
-        if whole_frames:
-            self._cut_unit = NO_UNIT
         begin = self._nearest(first_index, tail)
-        found = self._collect_from(begin, first_index, entries_max, tail)
+        cut_unit = NO_UNIT if whole_frames else self.follower.cut_unit
+        found = self._collect_from(begin, first_index, entries_max, tail, cut_unit)
         if self._is_doubtful(begin, found):
             # Either this frame is damaged or the boundary was no frame: only a walk from the start tells.
-            again = self._collect_from(START[:2], first_index, entries_max, tail)
+            again = self._collect_from(START[:2], first_index, entries_max, tail, cut_unit)
             if again.stop != found.stop or again.unit > found.unit:
                 self._index = SegmentIndex(entries_max=self._index_entries_max)
                 found = again
@@ -146,14 +147,23 @@ class SegmentReader:
             raise self._corruption(found.unit, found.next_index, found.wrong)
         if found.stop == STOP_TAIL:
             self._check_end(tail, found.next_index)
-        self._cut_unit = NO_UNIT
+        place = (found.unit, found.next_index, NO_UNIT, found.next_index)
         if found.frames.entries > entries_max and not whole_frames:
-            self._cut_unit = found.frames.last_unit
-            self._resume = (found.frames.last_unit, found.frames.last_index)
+            last_unit, last_index = found.frames.last_unit, found.frames.last_index
             found.frames.keep_first(entries_max)
-        else:
-            self._resume = (found.unit, found.next_index)
+            place = (last_unit, last_index, last_unit, found.frames.stop_number - self.base)
+        self.follower.stand_at(*place, tail.word, self._window.readable_from(place[0]))
         return found
+
+    def go_on(self, number: int, count: int) -> Frames | None:
+        """Return up to ``count`` entries from ``number`` on where the last read ended there and nothing is out of the ordinary.
+
+        None where a read has to look at everything: at the end, a word in flight, damage, or where this segment must prove itself.
+        """
+        follower = self.follower
+        if number != follower.next_entry or self.proven is not None or self.passed:
+            return None
+        return follower.go_on(count)
 
     def _is_doubtful(self, begin: tuple[int, int], found: Collected) -> bool:
         if found.unit != begin[0] or begin[0] == 0:
@@ -162,23 +172,22 @@ class SegmentReader:
         return found.stop == STOP_CORRUPT or (found.stop == STOP_BLOCKED and at_boundary)
 
     def _collect_from(
-        self, begin: tuple[int, int], first_index: int, entries_max: int, tail: Tail
+        self, begin: tuple[int, int], first_index: int, entries_max: int, tail: Tail, cut_unit: int
     ) -> Collected:
         walk = Walk(self.segment.mapping, self.segment.header.uuid, *begin)
         frames = Frames(self.segment.mapping, self.base)
         stop = self._drive(
             walk,
             tail,
-            lambda readable: walk.collect(
-                frames, tail.word, readable, first_index, entries_max, self._cut_unit
-            ),
+            lambda readable: walk.collect(frames, tail.word, readable, first_index, entries_max, cut_unit),
         )
         return Collected(frames, stop, walk.unit, walk.next_index, walk.wrong)
 
     def _nearest(self, first_index: int, tail: Tail) -> tuple[int, int]:
         """Return (unit, entry index) of the last known place from which a walk reaches ``first_index``."""
-        if self._resume[1] == first_index:
-            return self._resume
+        resume = (self.follower.unit, self.follower.index)
+        if resume[1] == first_index:
+            return resume
         if first_index == 0:
             return START[:2]
         index = self._index_covering(first_index, tail)
@@ -189,12 +198,12 @@ class SegmentReader:
             self._index = SegmentIndex(entries_max=self._index_entries_max)
             boundary = START
         known = (boundary.unit, boundary.entry)
-        return max(known, self._resume) if self._resume[1] <= first_index else known
+        return max(known, resume) if resume[1] <= first_index else known
 
     def _index_covering(self, first_index: int, tail: Tail) -> SegmentIndex:
         index = self._loaded_index(tail)
         covered = index.covered.entry
-        if covered <= first_index and not covered < self._resume[1] <= first_index:
+        if covered <= first_index and not covered < self.follower.index <= first_index:
             self._extend_index(tail)
             return self._loaded_index(tail)
         return index
@@ -207,6 +216,21 @@ class SegmentReader:
             if not self._is_frame(self._index.covered, tail):
                 self._index = SegmentIndex(entries_max=self._index_entries_max)
         return self._index
+
+    def begins_before(self, time_ns: int) -> bool:
+        """Return whether the first entry of the segment has a timestamp below ``time_ns``; False where there is none to see."""
+        found = self.collect(0, 1, self.look()).frames
+        return bool(found.entries) and timestamps(found)[0] < time_ns
+
+    def number_before_time(self, time_ns: int) -> int:
+        """Return an entry number before which no boundary has a timestamp of ``time_ns`` or later, the highest that is known."""
+        tail = self.look()
+        index = self._loaded_index(tail)
+        if index.latest_ns < time_ns and index.covered.unit < tail.units:
+            self._extend_index(tail)
+            index = self._loaded_index(tail)
+        boundary = index.at_or_before_time(time_ns)
+        return self.base + (boundary.entry if self._is_frame(boundary, tail) else 0)
 
     def _is_frame(self, boundary: Boundary, tail: Tail) -> bool:
         """Return whether a boundary is the start or says of a frame what the frame says: no entry lies between the two."""
@@ -256,7 +280,7 @@ class SegmentReader:
     def _drive(self, walk: Walk, tail: Tail, step: Callable[[int], int]) -> int:
         """Call ``step`` until it stops for good, passing by the words that an onlooker has judged."""
         while True:
-            reason = self._window.drive(walk, tail.units, step)
+            reason = self._window.drive(walk, tail.units, step, tail.covered)
             if reason != STOP_BLOCKED or walk.unit not in self.passed:
                 return reason
             walk.skip_to(min(self.passed[walk.unit], tail.units))
@@ -269,4 +293,5 @@ class SegmentReader:
 
     def close(self) -> None:
         """Close the file; batches already read stay usable."""
+        self.follower.close()
         self.segment.close()

@@ -32,10 +32,11 @@ from cometlog.locks import INDEX_BYTE, ShardLocks
 from cometlog.names import StreamName
 from cometlog.place import OPEN_DIRECTORY, Place
 from cometlog.repair import Repairer
-from cometlog.retention import RemovedSegment, Retention
+from cometlog.retention import ExcessBytes, RemovedSegment, Retention
 from cometlog.rotation import PreparedFile, capacity_for, file_length_for, next_header
 from cometlog.segment import Segment, SegmentName, list_segments, tail_parts
 from cometlog.slots import Slots
+from cometlog.statistics_file import statistics_to_write
 
 _KEPT_SEGMENTS_MAX = 64
 _KEEPER_HEAD_START_S = 0.005
@@ -97,6 +98,8 @@ class Shard:
             undo.callback(self.control.close)
             self.place.hold("control", self.control.file_identity)
             self.check_poison()
+            self.statistics = statistics_to_write(self.directory, storage.file_mode)
+            undo.callback(self.statistics.close)
             self.slots = Slots(self.stream, self.control, self.locks)
             self._kept = {}
             self.rotation_slot = self.slots.take()
@@ -110,7 +113,7 @@ class Shard:
             self.syncer = Syncer(
                 self.stream, self.directory, self.place, self.control, self.locks, self._pinned_segment,
                 file_mode=storage.file_mode, stall_timeout_s=self.config.concurrency.stall_timeout_s,
-                gather_delay_s=self.config.concurrency.gather_delay_us / 1e6,
+                gather_delay_s=self.config.concurrency.gather_delay_us / 1e6, statistics=self.statistics,
             )  # fmt: skip
             undo.callback(self.syncer.close)
             segment = self._open_by_number(self.control.active)
@@ -172,7 +175,7 @@ class Shard:
     def _new_index_writer(self, segment: Segment) -> IndexWriter:
         return IndexWriter(
             segment.mapping, segment.header.uuid, self.config.indexing.boundary_interval_entries, self.directory_fd,
-            SegmentName(segment.number, segment.base).index_name, self.config.storage.file_mode,
+            SegmentName(segment.number, segment.base).index_name, self.config.storage.file_mode, self.statistics,
         )  # fmt: skip
 
     def persist_index(self, units_before: int) -> None:
@@ -329,7 +332,9 @@ class Shard:
             with self.lock:
                 self.control.add_to_slot(self.rotation_slot, layout.SLOT_REPAIRS, repairer.repaired_words)
 
-    def retain(self, limits: RetentionConfig, excess_bytes: int = 0) -> list[RemovedSegment]:
+    def retain(
+        self, limits: RetentionConfig, excess_bytes: ExcessBytes | None = None
+    ) -> list[RemovedSegment]:
         """Remove the oldest segments as the limits say (``cometlog.retention``) and return what went."""
         with self._retaining:  # byte 7 does not keep two threads of one client apart
             self._check_attached()
@@ -352,10 +357,8 @@ class Shard:
                 self.slots.give_back()
                 if self._entrance.leave(self.control) and not self.control.poisoned:
                     self.syncer.leave(self._position_alone())
-                    tail = self.segment.tail()
-                    self.control.write_clean_record(
-                        CleanRecord(self.segment.number, tail, self.segment.header.uuid)
-                    )
+                    record = CleanRecord(self.segment.number, self.segment.tail(), self.segment.header.uuid)
+                    self.control.write_clean_record(record)
             finally:
                 self.attached = False
                 self._release()
@@ -378,6 +381,7 @@ class Shard:
             segment.close()
         self._kept = {}
         self.syncer.close()
+        self.statistics.close()
         self.control.close()
 
     def __del__(self) -> None:

@@ -1,6 +1,7 @@
 """Waiting for appends to some shards, in any process, without polling.
 
-Thread safety: a Sleeper belongs to one thread at a time; ``ring`` may be called from any thread. Invariant (no append is missed): the
+Thread safety: a Sleeper belongs to one thread at a time; ``ring`` and ``stop`` may be called from any thread and from a signal
+handler, because they take no lock. Invariant (no append is missed): the
 waiting flags are set before the caller looks at the log once more, and the sleep ends if anything happened since.
 """
 
@@ -15,6 +16,8 @@ from cometlog.kernel import waiting
 
 POLL_S = 0.005
 """How often a shard is looked at that cannot be waited for: read-only, not written yet, one of more than 127, or an old kernel."""
+SLEEP_S_MAX = 3600.0
+"""Whoever waits without an end looks again so often: the kernel takes no infinite time."""
 
 
 class Sleeper:
@@ -24,10 +27,27 @@ class Sleeper:
         self._may_write = may_write
         self._controls: dict[Path, Control] = {}
         self._bell = waiting.Bell()
+        self.stopped = False
+        """Whether ``stop`` was called since the loop that sleeps here set it back."""
 
     def ring(self) -> None:
         """End the present or the next sleep."""
         self._bell.ring()
+
+    def stop(self) -> None:
+        """Say that the loop that sleeps here should end, and end its sleep."""
+        self.stopped = True
+        self._bell.ring()
+
+    def pause(self, seconds: float) -> bool:
+        """Sleep so long whatever is appended; return at once, and True, where ``stop`` was called."""
+        until = time.monotonic() + seconds
+        while True:
+            ticket = self.ticket()
+            left_s = until - time.monotonic()
+            if self.stopped or left_s <= 0:
+                return self.stopped
+            self.sleep((), ticket, left_s, lambda: False)
 
     def ticket(self) -> int:
         """Return what ``sleep`` takes: a ring after this call ends it."""
@@ -53,7 +73,7 @@ class Sleeper:
         if timeout_s <= 0 or is_there():
             return
         blind = len(known) < len(controls)
-        until = min(timeout_s, POLL_S) if blind else timeout_s
+        until = min(timeout_s, POLL_S if blind else SLEEP_S_MAX)
         if not waiting.sleep_any(known, tickets, self._bell, ticket, until):
             time.sleep(min(timeout_s, POLL_S))
 

@@ -121,6 +121,10 @@ class Tail:
             raise ConfigurationError(f"start is 'next', 'first' or an entry number, got {start!r}")
         if batch_size < 1:
             raise ConfigurationError(f"batch_size is at least 1, got {batch_size}")
+        if not isinstance(discovery_interval_s, int | float) or discovery_interval_s <= 0:
+            raise ConfigurationError(
+                f"discovery_interval is seconds, more than 0, got {discovery_interval_s!r}"
+            )
         self._root = root
         self._streams = streams
         self._reader_of = reader_of
@@ -151,15 +155,22 @@ class Tail:
         return batch
 
     def _has_new(self) -> bool:
-        return any(len(self._reader_of(name).read(start, 1)) for name, start in self._following.items())
+        # A copy: this runs in the watch's thread, and the loop may be adding a stream.
+        following = list(self._following.items())
+        return any(len(self._reader_of(name).read(start, 1)) for name, start in following)
 
     async def batches(self) -> AsyncIterator[ReadBatch]:
         """Yield batch after batch, for ever; cancel the task, or leave the loop, to end."""
-        watch = _watch_of(asyncio.get_running_loop(), may_write=self._may_write)
+        loop = asyncio.get_running_loop()
+        watch = _watch_of(loop, may_write=self._may_write)
+        discovery_due_s = loop.time()
         while True:
+            if loop.time() >= discovery_due_s:
+                for stream in self._streams():
+                    self._following.setdefault(stream, 0)
+                discovery_due_s = loop.time() + self._discovery_interval_s
             delivered = False
-            for stream in self._streams():
-                self._following.setdefault(stream, 0)
+            for stream in list(self._following):
                 batch = self._read(stream)
                 if len(batch):
                     delivered = True
@@ -169,7 +180,7 @@ class Tail:
             directories = [parse_stream(stream).directory(self._root) for stream in self._following]
             registration = watch.register(directories, self._has_new)
             try:
-                await asyncio.wait([registration.future], timeout=self._discovery_interval_s)
+                await asyncio.wait([registration.future], timeout=max(0.0, discovery_due_s - loop.time()))
             finally:
                 watch.withdraw(registration)
                 registration.future.cancel()

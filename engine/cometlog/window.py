@@ -7,6 +7,7 @@ its stretch was faulted in by a call that fails with an error.
 import errno
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
 from cometlog.errors import CorruptionError
 from cometlog.kernel import layout
@@ -28,10 +29,11 @@ class Window:
         self._stream = stream
         self._readable = (0, 0)
 
-    def drive(self, walk: Walk, units: int, step: Callable[[int], int]) -> int:
+    def drive(self, walk: Walk, units: int, step: Callable[[int], int], covered_units: int = 0) -> int:
         """Call ``step`` with the units readable so far, fault in what it needs, until it stops otherwise or needs more than ``units``.
 
-        The caller has seen that the file covers ``units``. Raises CorruptionError naming the place that cannot be read.
+        The caller has seen that the file covers ``units``, and ``covered_units`` where that is more: what lies between is faulted in
+        ahead of its use where that goes well. Raises CorruptionError naming the place that cannot be read.
         """
         start, stop = self._readable
         readable = stop if start <= walk.unit < stop else walk.unit
@@ -39,9 +41,16 @@ class Window:
             reason = step(min(readable, units))
             if reason != STOP_WINDOW or walk.needed_units > units:
                 return reason
-            readable = self._make_readable(
-                walk.unit, min(units, max(walk.needed_units, walk.unit + WINDOW_UNITS))
-            )
+            wanted = max(walk.needed_units, walk.unit + WINDOW_UNITS)
+            readable = self._make_readable(walk.unit, min(units, wanted))
+            if readable < min(covered_units, wanted):
+                with suppress(OSError):
+                    readable = self._populate(walk.unit, readable, min(covered_units, wanted))
+
+    def readable_from(self, unit: int) -> int:
+        """Return up to which unit memory is faulted in without a gap from ``unit`` on."""
+        start, stop = self._readable
+        return stop if start <= unit < stop else unit
 
     def ensure(self, unit: int) -> None:
         """Have the word at a unit faulted in, which lies in the file."""
@@ -51,7 +60,7 @@ class Window:
 
     def _make_readable(self, start: int, stop: int) -> int:
         try:
-            self._segment.mapping.populate_read(byte_offset(start), (stop - start) * layout.UNIT_BYTES)
+            return self._populate(start, start, stop)
         except OSError as error:
             if error.errno not in UNREADABLE:
                 raise
@@ -63,6 +72,10 @@ class Window:
                 f"units {start} to {stop} cannot be read: {error.strerror}",
                 file=str(self._segment.path), offset=byte_offset(start), stream=self._stream,
             ) from error  # fmt: skip
+
+    def _populate(self, start: int, present: int, stop: int) -> int:
+        """Fault in the units from ``present`` to ``stop``, where those from ``start`` on are there; return ``stop``."""
+        self._segment.mapping.populate_read(byte_offset(present), (stop - present) * layout.UNIT_BYTES)
         known_start, known_stop = self._readable
         self._readable = (known_start, stop) if known_start <= start <= known_stop else (start, stop)
         return stop

@@ -22,8 +22,8 @@ from typing import Any
 
 import cometlog
 import cometlog.control
-from promises import DURABLE_PATHS, Found, Identity, entry_bytes, found_in
-from support import STREAM, make_config
+from promises import Found, Identity, entry_bytes, found_in
+from support import DURABLE_PATHS, STREAM, make_config
 
 LENGTHS = (16, 60, 500, 3000)
 SINGLE_LENGTHS = (16, 100, 3000, 9000, 20_000)

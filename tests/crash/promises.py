@@ -12,9 +12,6 @@ from typing import NamedTuple
 import cometlog
 from support import owner_and_sequence, payload
 
-DURABLE_PATHS = ("sync", "async")
-"""The write paths whose returned append survives power loss by itself: write_paths/base.py."""
-
 
 class Identity(NamedTuple):
     """What an entry says of itself."""

@@ -9,7 +9,6 @@ import platform
 import random
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 Count = Callable[..., None]
+# The group of the tests that mount file systems: a process that copies the mounts of another test keeps a file system busy that the
+# other wants to cut off.
+ONE_AT_A_TIME = "mounts"
 
 
 def commit() -> str:
@@ -25,6 +27,25 @@ def commit() -> str:
     short = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--abbrev=10", "--exclude=*"]
     done = subprocess.run(short, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
+
+
+def seed_for(test: pytest.Item, given: int | None) -> int:
+    """Return the seed of a test: the one given, or a new one."""
+    seed = random.SystemRandom().randrange(1 << 32) if given is None else given
+    test.user_properties.append(("seed", seed))
+    return seed
+
+
+def counter_for(test: pytest.Item) -> Count:
+    """Return a function that adds to the counts of a test."""
+    counts: dict[str, int] = {}
+    test.user_properties.append(("counts", counts))
+
+    def count(**amounts: int) -> None:
+        for what, amount in amounts.items():
+            counts[what] = counts.get(what, 0) + amount
+
+    return count
 
 
 class Recorder:
@@ -35,26 +56,18 @@ class Recorder:
         self._file = file
         self._started = time.time()
         self._seeds: dict[str, int] = {}
-        self._counts: dict[str, Counter[str]] = {}
+        self._counts: dict[str, dict[str, int]] = {}
         self._tests: dict[str, dict[str, Any]] = {}
 
-    def seed_for(self, test: str, given: int | None) -> int:
-        """Return the seed of a test: the one given, or a new one."""
-        self._seeds[test] = random.SystemRandom().randrange(1 << 32) if given is None else given
-        return self._seeds[test]
-
-    def counter_for(self, test: str) -> Count:
-        """Return a function that adds to the counts of a test."""
-        counts = self._counts.setdefault(test, Counter())
-
-        def count(**amounts: int) -> None:
-            counts.update(amounts)
-
-        return count
-
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep outcome and duration of each test."""
-        test = self._tests.setdefault(report.nodeid, {"outcome": "passed", "seconds": 0.0})
+        """Keep outcome, duration, seed and counts of each test; they come with the report, from whatever process ran it."""
+        name = report.nodeid.removesuffix(f"@{ONE_AT_A_TIME}")
+        test = self._tests.setdefault(name, {"outcome": "passed", "seconds": 0.0})
+        for kind, value in report.user_properties:
+            if kind == "seed":
+                self._seeds[name] = int(str(value))
+            elif kind == "counts" and isinstance(value, dict):
+                self._counts[name] = value
         test["seconds"] = round(test["seconds"] + report.duration, 2)
         if report.outcome != "passed":
             test["outcome"] = report.outcome

@@ -36,7 +36,7 @@ KIND_NAMES = {layout.KIND_CLAIMED: "CLAIMED", layout.KIND_DATA: "DATA", layout.K
 SLOT_NAMES = {
     layout.SLOT_SEGMENT: "slot segment", layout.SLOT_CLAIM: "claim", layout.SLOT_FRAMES: "frames",
     layout.SLOT_ENTRIES: "entries", layout.SLOT_BYTES: "bytes", layout.SLOT_FENCED: "fenced",
-    layout.SLOT_ROTATIONS: "rotations", layout.SLOT_REPAIRS: "repairs",
+    layout.SLOT_ROTATIONS: "rotations", layout.SLOT_REPAIRS: "repairs", layout.SLOT_RETRIES: "retries",
 }  # fmt: skip
 CONTROL_NAMES = {
     layout.CONTROL_ACTIVE: "active", layout.CONTROL_FLAGS: "flags", layout.CONTROL_FUTEX: "futex",

@@ -1,7 +1,7 @@
 """Print what survives what, with the counts of the recorded runs; ``--write`` puts the table into the page (``nox -s survival``).
 
-A recorded run is a file in ``tests/crash/recorded``, written by ``nox -s crash -- --record FILE`` or, for the fuzzer, by
-``nox -s fuzz -- --record FILE``.
+A recorded run is a file in ``tests/crash/recorded``, written by ``nox -s crash -- --record FILE``, ``nox -s forward -- --record FILE``
+or, for the fuzzer, ``nox -s fuzz -- --record FILE``. A row names test files, or single tests as ``FILE::TEST``.
 """
 
 import argparse
@@ -44,11 +44,12 @@ def fuzz_runs() -> list[dict[str, Any]]:
 
 
 def shown_for(tests: list[str], runs: list[dict[str, Any]]) -> Shown:
-    """Add up what the runs say of some test files."""
+    """Add up what the runs say of some test files, or of single tests."""
     shown = Shown()
     for run in runs:
         for name, test in run["tests"].items():
-            if Path(name.partition("::")[0]).name in tests:
+            single = name.rpartition("/")[2]
+            if single in tests or single.partition("::")[0] in tests:
                 shown.outcomes[test["outcome"]] += 1
                 shown.counts.update(test["counts"])
                 if "reason" in test:

@@ -17,6 +17,7 @@ from support import SHARD
 from tiers import Tier
 
 CONTROL = f"{SHARD}/control"
+STATISTICS = f"{SHARD}/statistics"
 SLOTS_JUDGED = 2
 """Slots of the control file of which every bit counts as telling; the other 1022 are no different."""
 
@@ -29,13 +30,15 @@ def log() -> Iterator[tuple[Judges, Path]]:
 
 
 def telling_bytes(name: str, size: int, root: Path) -> set[int]:
-    """The bytes of a file that say something; the rest are padding, zeros behind the tail, and slots like the first ones."""
+    """The bytes of a file that say something; the rest are padding, zeros behind the tail, counters, and slots like the first ones."""
     if name == CONTROL:
         slots = layout.CONTROL_SLOTS
         return {
             *range(layout.CONTROL_CLEAN + 64),
             *range(slots, slots + SLOTS_JUDGED * layout.SLOT_SIZE_BYTES),
         }
+    if name == STATISTICS:
+        return set(range(layout.STATISTICS_CREATED + 8))
     if name.endswith(".seg"):
         header = [*range(layout.SEGMENT_CHECKSUM + 4), *range(layout.SEGMENT_TAIL, layout.SEGMENT_TAIL + 8)]
         backed = range(layout.SEGMENT_BACKED, layout.SEGMENT_BACKED + 8)

@@ -18,7 +18,7 @@ from clock_workers import ENTRIES, ENTRY_BYTES
 from cometlog.index import load_index
 from cometlog.segment import Segment, parse_segment_name
 from recording import Count
-from support import PATHS, SHARD, Worker, owner_and_sequence, read_all, segment_files
+from support import LIBC_PATHS, SHARD, Worker, owner_and_sequence, read_all, segment_files
 
 SCRIPT = Path(__file__).with_name("clock_workers.py")
 YEAR_NS = 365 * 86_400 * 1_000_000_000
@@ -78,7 +78,7 @@ def check_indexes(root: Path, entries: list[cometlog.Entry]) -> int:
     return len(segment_files(root))
 
 
-@pytest.mark.parametrize("write_path", PATHS)
+@pytest.mark.parametrize("write_path", LIBC_PATHS)
 def test_moved_clock_changes_timestamps_and_nothing_else(
     root: Path, start: Callable[..., Worker], count: Count, write_path: str
 ) -> None:

@@ -23,8 +23,8 @@ from recording import Count
 from small_disks import ROOT_ONLY, small_disk
 from support import (
     KIB,
+    LIBC_PATHS,
     MIB,
-    PATHS,
     SHARD,
     STREAM,
     directory_state,
@@ -83,7 +83,7 @@ class Change:
 
 
 @pytest.mark.parametrize("name", ["moved", "symlink", "fifo", "regular_file", "another_directory"])
-@pytest.mark.parametrize("write_path", PATHS)
+@pytest.mark.parametrize("write_path", LIBC_PATHS)
 def test_directory_that_is_replaced(
     stages: list[Stage], root: Path, count: Count, write_path: str, name: str
 ) -> None:
@@ -132,7 +132,7 @@ def check_named(outcome: Outcome, path: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["shard", "root", "segment"])
-@pytest.mark.parametrize("write_path", PATHS)
+@pytest.mark.parametrize("write_path", LIBC_PATHS)
 def test_removed_directory_or_segment_is_an_error_at_the_next_rotation_and_sync(
     stages: list[Stage], root: Path, count: Count, write_path: str, what: str
 ) -> None:
@@ -195,7 +195,7 @@ def test_a_prepared_segment_lands_in_the_directory_that_was_opened(root: Path) -
 
 
 @pytest.mark.parametrize("what", ["control-removed", "control-replaced", "lock-removed", "lock-replaced"])
-@pytest.mark.parametrize("write_path", PATHS)
+@pytest.mark.parametrize("write_path", LIBC_PATHS)
 def test_two_processes_that_cannot_see_each_other(
     stages: list[Stage], root: Path, count: Count, write_path: str, what: str
 ) -> None:
@@ -234,7 +234,7 @@ def test_two_processes_that_cannot_see_each_other(
 
 
 @ROOT_ONLY
-@pytest.mark.parametrize("write_path", PATHS)
+@pytest.mark.parametrize("write_path", LIBC_PATHS)
 def test_directory_made_read_only(stages: list[Stage], tmp_path: Path, count: Count, write_path: str) -> None:
     """For a user who is not root: rotations are refused, and go on once the directory may be written again."""
     world = Path("/var/tmp") / f"cometlog-{os.getpid()}-{tmp_path.name}"
@@ -260,7 +260,7 @@ def test_directory_made_read_only(stages: list[Stage], tmp_path: Path, count: Co
 
 
 @ROOT_ONLY
-@pytest.mark.parametrize("write_path", PATHS)
+@pytest.mark.parametrize("write_path", LIBC_PATHS)
 def test_read_only_file_system(stages: list[Stage], tmp_path: Path, count: Count, write_path: str) -> None:
     """The kernel refuses to make it read-only under a writer; one that comes later gets EROFS, and a reader reads."""
     with small_disk("ext4", tmp_path / "disk", 8 * MIB) as disk:

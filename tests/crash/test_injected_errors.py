@@ -15,7 +15,7 @@ import pytest
 
 from injection import GROUPS, Outcome, Stage, inject, judge, show, strace_problem
 from recording import Count
-from support import PATHS, SHARED_PATHS, Worker, segment_files
+from support import LIBC_PATHS, Worker, segment_files
 from tiers import Tier
 
 pytestmark = pytest.mark.skipif(strace_problem() is not None, reason=str(strace_problem()))
@@ -36,7 +36,7 @@ def calls_made(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     """How often a whole story makes each call, in the thread that makes it most, by write path."""
     names = ",".join(call for calls, _ in GROUPS.values() for call in calls)
     made = {}
-    for write_path in PATHS:
+    for write_path in LIBC_PATHS:
         root = tmp_path_factory.mktemp("undisturbed") / "log"
         outcome = stage.run("story", ["-e", f"trace={names}"], root=str(root), write_path=write_path)
         assert outcome.code == 0, show(outcome)
@@ -72,7 +72,7 @@ def places(made: Counter[str], calls: tuple[str, ...], most: int, rng: random.Ra
 
 
 @pytest.mark.parametrize("group", GROUPS)
-@pytest.mark.parametrize("write_path", PATHS)
+@pytest.mark.parametrize("write_path", LIBC_PATHS)
 def test_a_failing_call_is_a_typed_error_and_loses_nothing(
     stage: Stage, calls_made: dict[str, Counter[str]], tmp_path: Path, rng: random.Random, tier: Tier,
     count: Count, write_path: str, group: str,
@@ -94,7 +94,7 @@ def test_a_failing_call_is_a_typed_error_and_loses_nothing(
 
 
 @pytest.mark.parametrize("group", GROUPS)
-@pytest.mark.parametrize("write_path", PATHS)
+@pytest.mark.parametrize("write_path", LIBC_PATHS)
 def test_killed_at_a_call_loses_nothing_that_was_acknowledged(
     stage: Stage, calls_made: dict[str, Counter[str]], tmp_path: Path, rng: random.Random, tier: Tier,
     count: Count, write_path: str, group: str,
@@ -112,7 +112,7 @@ def test_killed_at_a_call_loses_nothing_that_was_acknowledged(
         count(kills=outcome.code == KILLED, entries=entries)
 
 
-@pytest.mark.parametrize("write_path", PATHS)
+@pytest.mark.parametrize("write_path", LIBC_PATHS)
 def test_no_memory_for_any_of_the_first_mappings(
     stage: Stage, tmp_path: Path, tier: Tier, count: Count, write_path: str
 ) -> None:
@@ -131,7 +131,7 @@ STORM = 40
 
 
 @pytest.mark.parametrize("group", ["pwrite", "fallocate", "madvise", "pread", "fdatasync"])
-@pytest.mark.parametrize("write_path", PATHS)
+@pytest.mark.parametrize("write_path", LIBC_PATHS)
 def test_a_storm_of_interrupted_calls_is_weathered(
     stage: Stage, calls_made: dict[str, Counter[str]], tmp_path: Path, rng: random.Random, tier: Tier,
     count: Count, write_path: str, group: str,
@@ -150,7 +150,7 @@ def test_a_storm_of_interrupted_calls_is_weathered(
         )
 
 
-@pytest.mark.parametrize("write_path", PATHS)
+@pytest.mark.parametrize("write_path", LIBC_PATHS)
 def test_a_sync_that_lies_loses_nothing_when_the_process_dies(
     stage: Stage, tmp_path: Path, count: Count, write_path: str
 ) -> None:
@@ -166,7 +166,7 @@ def test_a_sync_that_lies_loses_nothing_when_the_process_dies(
     count(lies=sum("INJECTED" in line for line in outcome.trace), entries=entries)
 
 
-@pytest.mark.parametrize("write_path", SHARED_PATHS)
+@pytest.mark.parametrize("write_path", [path for path in LIBC_PATHS if path != "buffered"])
 def test_a_failed_sync_refuses_in_every_process_and_a_lone_opener_goes_on_in_a_new_segment(
     stage: Stage, root: Path, start_worker: type[Worker], count: Count, write_path: str
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from kill_scene import Child, Scene
 from recording import Count
-from support import SHARED_PATHS, Worker
+from support import LIBC_PATHS, Worker
 from tiers import Tier
 
 ALONE = "alone"
@@ -93,4 +93,4 @@ def test_killed_at_every_line(
 
 
 def test_every_shared_path_is_killed_beside_a_live_writer_or_alone() -> None:
-    assert {write_path for write_path, _ in PLACES} == {*SHARED_PATHS, "buffered"}
+    assert {write_path for write_path, _ in PLACES} == {*LIBC_PATHS}

@@ -18,7 +18,7 @@ from cometlog.segment import Segment, byte_offset, tail_parts
 from injection import Outcome, Stage, judge, show
 from recording import Count
 from small_disks import FILE_SYSTEMS, ROOT_ONLY, fill, room, small_disk
-from support import KIB, MIB, PATHS, SHARD, owner_and_sequence, read_all
+from support import KIB, LIBC_PATHS, MIB, SHARD, owner_and_sequence, read_all
 from tiers import Tier
 
 DISK_BYTES = 6 * MIB
@@ -43,14 +43,14 @@ def check_errors_are(outcome: Outcome, numbers: set[int]) -> None:
 
 
 @ROOT_ONLY
-@pytest.mark.parametrize("write_path", PATHS)
+@pytest.mark.parametrize("write_path", LIBC_PATHS)
 @pytest.mark.parametrize("kind", FILE_SYSTEMS)
 def test_full_disk_at_each_allocation(
     stage: Stage, tmp_path: Path, tier: Tier, count: Count, kind: str, write_path: str
 ) -> None:
     # In the shortest tier two paths share the places of 64 KiB each.
     step = tier.pick(ci=128 * KIB, full=16 * KIB, record=4 * KIB)
-    first = PATHS.index(write_path) % 2 * step // 2
+    first = LIBC_PATHS.index(write_path) % 2 * step // 2
     with small_disk(kind, tmp_path / "disk", DISK_BYTES) as disk:
         for leave_bytes in range(first, REACH_BYTES, step):
             root = disk / "log"
@@ -96,7 +96,7 @@ def limits(limit: str, opened: bool, tier: Tier) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("opened", [False, True], ids=["before-open", "after-open"])
 @pytest.mark.parametrize("limit", REFUSALS)
-@pytest.mark.parametrize("write_path", PATHS)
+@pytest.mark.parametrize("write_path", LIBC_PATHS)
 def test_limit_of_the_process_at_each_place(
     stage: Stage, tmp_path: Path, tier: Tier, count: Count, write_path: str, limit: str, opened: bool
 ) -> None:
@@ -149,7 +149,7 @@ def take_blocks(root: Path, how: str) -> None:
 
 @ROOT_ONLY
 @pytest.mark.parametrize("how", ["holes", "holes-after-reboot", "slots", "cut-off", "cp", "tar"])
-@pytest.mark.parametrize("write_path", PATHS)
+@pytest.mark.parametrize("write_path", LIBC_PATHS)
 @pytest.mark.parametrize("kind", FILE_SYSTEMS)
 def test_missing_blocks_below_what_is_backed_end_no_process_on_a_full_disk(
     stage: Stage, tmp_path: Path, count: Count, kind: str, write_path: str, how: str

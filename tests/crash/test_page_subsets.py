@@ -19,9 +19,9 @@ import pytest
 from crash_images import MODELS, NOTHING_UNSYNCED, draw_image, draw_weather, write_image
 from page_recorder import Recording, build_recorder, read_trace
 from power_workers import identities
-from promises import DURABLE_PATHS, Found, Identity, Promise
+from promises import Found, Identity, Promise
 from recording import Count
-from support import KIB, PATHS, SHARED_PATHS, Worker
+from support import DURABLE_PATHS, KIB, LIBC_PATHS, SHARED_PATHS, Worker
 from tiers import Tier
 
 SCRIPT = Path(__file__).with_name("power_workers.py")
@@ -144,7 +144,7 @@ def draw_phases(rng: random.Random) -> list[dict[str, Any]]:
     """Draw a run: up to three phases on the same boot, each with a write path and one or two writers."""
     phases = []
     for turn in range(rng.choice([1, 2, 2, 3])):
-        write_path = rng.choice(PATHS)
+        write_path = rng.choice(LIBC_PATHS)
         writers = rng.choice([1, 1, 2]) if write_path in SHARED_PATHS else 1
         phases.append(
             {
@@ -236,7 +236,7 @@ def crash_again_during_recovery(power: Power, rng: random.Random, crash: Crash, 
     power.turn += 1
     start = power.place / f"image{power.turn}"
     write_image(crash.image, start)
-    write_path = rng.choice(PATHS)
+    write_path = rng.choice(LIBC_PATHS)
     writer = draw_writer(rng, 100, write_path, alone=True) | {"batches": rng.randint(0, 6)}
     if rng.random() < 0.5:
         writer["die_at"] = rng.randint(2, 60)
@@ -247,7 +247,7 @@ def crash_again_during_recovery(power: Power, rng: random.Random, crash: Crash, 
     for _ in range(IMAGES_PER_RECOVERY):
         again = draw_crash(rng, recording, crash.promise)
         again.told = f"{crash.told}; then, in recovery by {phase}, {again.told}"
-        open_and_check(power, again, 3, rng.choice(PATHS), count)
+        open_and_check(power, again, 3, rng.choice(LIBC_PATHS), count)
         count(images_of_recoveries=1)
 
 
@@ -261,14 +261,14 @@ def test_every_image_keeps_what_was_promised(
         count(runs=1)
         for turn in range(IMAGES_PER_RUN):
             crash = draw_crash(rng, recording)
-            open_and_check(power, crash, 2, rng.choice(PATHS), count, looks_first=turn == 0)
+            open_and_check(power, crash, 2, rng.choice(LIBC_PATHS), count, looks_first=turn == 0)
             left -= 1
             if turn < RECOVERIES_PER_RUN:
                 crash_again_during_recovery(power, rng, crash, count)
                 left -= IMAGES_PER_RECOVERY
 
 
-@pytest.mark.parametrize("write_path", PATHS)
+@pytest.mark.parametrize("write_path", LIBC_PATHS)
 def test_durable_means_durable_on_every_path(
     power: Power, rng: random.Random, count: Count, write_path: str
 ) -> None:

@@ -11,11 +11,17 @@ import pytest
 
 from kill_scene import Child, Scene, steps_package
 from recording import Count
-from support import KIB, MIB, PATHS, Worker
+from support import KIB, LIBC_PATHS, MIB, PATHS, Worker
 from tiers import Tier
 
 # Numbers of kernel/step.pxd. Growth happens only in segments that are longer than what a new file is given.
-APPEND_STEPS = {"mmap": (1, 2, 3, 4, 5, 6, 7, 8), "buffered": (13, 14), "sync": (13, 14), "async": (13, 14)}
+APPEND_STEPS = {
+    "mmap": (1, 2, 3, 4, 5, 6, 7, 8),
+    "buffered": (13, 14),
+    "sync": (13, 14),
+    "async": (13, 14),
+    "uring": (13, 14),
+}
 MIDDLE_STEPS = {"mmap": (1, 2, 3, 4, 5, 6, 7), "buffered": (13,), "sync": (13,), "async": (13,)}
 SEALED_STEP = 9
 GROWTH_STEPS = (10, 11, 12)
@@ -83,7 +89,7 @@ def test_killed_at_every_step(
         scene.new_log()
 
 
-@pytest.mark.parametrize(("first", "second"), list(itertools.product(PATHS, PATHS)))
+@pytest.mark.parametrize(("first", "second"), list(itertools.product(LIBC_PATHS, LIBC_PATHS)))
 def test_second_path_opens_what_the_first_left_in_the_middle_of_an_append(
     tmp_path: Path,
     rng: random.Random,

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,15 @@ def rng(seed: int) -> random.Random:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return tmp_path / "log"
+
+
+@pytest.fixture
+def shared_root(tmp_path: Path) -> Iterator[Path]:
+    """A place for a log that other users can reach, which pytest's own directories are not."""
+    world = Path("/var/tmp") / f"cometlog-{os.getpid()}-{tmp_path.name}"
+    world.mkdir(mode=0o755)
+    yield world / "log"
+    shutil.rmtree(world)
 
 
 @pytest.fixture

@@ -47,6 +47,54 @@ def consume_until_terminated(root: str, group: str) -> None:
     say("stopped")
 
 
+def consume_share(root: str, worker: int, workers: int, entries: int) -> None:
+    """Process this worker's share of the shards until it was handed so many entries; say what came from which stream."""
+    seen: dict[str, list[int]] = {}
+    with open_log(root) as client, client.consumer("g") as consumer:
+
+        def handle(batch: cometlog.ReadBatch) -> None:
+            seen.setdefault(batch.stream, []).extend(batch.numbers)
+            if sum(map(len, seen.values())) == entries:
+                consumer.stop()
+
+        say("ready")
+        hear()
+        consumer.process(handle, "events:v1:shard:*", batch_size=7, assignment=(worker, workers))
+    say(dict(sorted(seen.items())))
+
+
+def append_to_shards(root: str, streams: list[str], entries: int) -> None:
+    """Append a batch to each of some streams."""
+    with open_log(root) as client:
+        for stream in streams:
+            client.append(stream, [b"%d" % number for number in range(entries)])
+
+
+def fail_until_terminated(root: str) -> None:
+    """Process with a handler that fails, with an hour between two tries, until SIGTERM."""
+    with open_log(root) as client, client.consumer("g") as consumer:
+        signal.signal(signal.SIGTERM, lambda *_: consumer.stop())
+
+        def fail(batch: cometlog.ReadBatch) -> None:
+            say("failing")
+            raise RuntimeError("no")
+
+        consumer.process(fail, STREAM, retry_delay=3600.0)
+    say("stopped")
+
+
+def retain_to_a_total(root: str, max_total_bytes: int) -> None:
+    """Retain the whole log at the same moment as others do, again and again; say how often and what went."""
+    limits = {"max_total_bytes": max_total_bytes, "min_segments": 1, "interval_s": 0.0}
+    with open_log(root, segment_size_bytes=64 * KIB, retention=limits) as client:
+        for stream in client.streams():
+            client.writer(stream)
+        say("ready")
+        hear()
+        removed = [[item.stream, item.number, item.size_bytes] for item in client.retain()]
+    say(removed)
+
+
 def sleep_until_appended(root: str, sleep_s: float) -> None:
     """Wait for a new entry; say how long it took and which it was. Attaches to no shard as a writer."""
     with cometlog.open(root, make_config()) as client:

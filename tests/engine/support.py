@@ -18,11 +18,28 @@ from typing import Any, ClassVar
 import cometlog
 from cometlog import Config
 from cometlog.kernel import layout
+from cometlog.write_paths.uring import open_ring
 
 STREAM = "events:v1:shard:0000"
 SHARD = Path("events/v1/0000")
-PATHS = ("buffered", "sync", "async", "mmap")
-SHARED_PATHS = ("sync", "async", "mmap")
+
+
+def io_uring_problem() -> str | None:
+    """Say why the uring path cannot be tried here, or None."""
+    try:
+        open_ring().close()
+    except cometlog.WritePathUnavailableError as error:
+        return str(error)
+    return None
+
+
+LIBC_PATHS = ("buffered", "sync", "async", "mmap")
+"""The paths whose system calls strace and a preloaded library see."""
+_URING = () if io_uring_problem() else ("uring",)
+PATHS = (*LIBC_PATHS, *_URING)
+SHARED_PATHS = ("sync", "async", "mmap", *_URING)
+DURABLE_PATHS = ("sync", "async", "uring")
+"""What survives power loss when it returned."""
 KIB = 1024
 MIB = 1024 * KIB
 WAIT_S = 60.0

@@ -49,11 +49,11 @@ def client(request: pytest.FixtureRequest, root: Path) -> Iterator[cometlog.Clie
 
 
 def shard_bytes(client: cometlog.Client) -> dict[str, bytes]:
-    """Every file with its bytes, but for ``control``, whose slots count operations, and the index, which follows in time."""
+    """Every segment with what was written to it; room grows, and index, marks and counters follow, at the helper's pace."""
     return {
-        name: data
+        name: data.rstrip(b"\0")
         for name, data in directory_state(client.path).items()
-        if not name.endswith("control") and ".idx" not in name
+        if name.endswith(".seg")
     }
 
 

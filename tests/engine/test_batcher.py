@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -207,6 +208,33 @@ def test_a_forked_child_has_a_queue_of_its_own(client: cometlog.Client) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     batcher.close()
     assert sorted(entries(client)["events:v1:shard:0000"]) == [b"child", b"parent"]
+
+
+def test_threads_of_a_forked_child_that_add_at_once_share_one_queue(client: cometlog.Client) -> None:
+    batcher = Batcher(client, "events", "v1", max_age_s=3600)
+    batcher.add(b"parent")
+    with batcher._lock:  # as if a thread of the parent were in the middle of an add
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)  # a child that waits for the lock is ended, and fails the test
+            barrier = threading.Barrier(8)
+
+            def add(owner: int) -> None:
+                barrier.wait()
+                batcher.add(b"%d" % owner)
+
+            threads = [threading.Thread(target=add, args=(owner,)) for owner in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            batcher.flush()
+            batcher.close()
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    batcher.close()
+    expected = sorted([b"parent", *(b"%d" % owner for owner in range(8))])
+    assert sorted(entries(client)["events:v1:shard:0000"]) == expected
 
 
 def test_nothing_is_lost_at_a_normal_exit(root: Path) -> None:

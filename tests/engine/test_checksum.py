@@ -4,6 +4,7 @@ import array
 import itertools
 import platform
 import random
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,6 +55,15 @@ def selected(request: pytest.FixtureRequest) -> Iterator[str]:
     assert checksum.implementation() == request.param
     yield request.param
     checksum.use(before)
+
+
+def test_a_frame_in_one_call_is_its_payload_and_what_is_behind_it() -> None:
+    source = random.Random(117)
+    data = source.randbytes(700)
+    for length in [*range(300), 512, 513, 519, 699]:
+        fields = tuple(source.getrandbits(bits) for bits in (64, 64, 64, 32))
+        expected = checksum.crc32c(data[:length] + struct.pack("<QQQI", *fields))
+        assert checksum.crc32c_frame(memoryview(data)[:length], *fields) == expected, length
 
 
 @pytest.mark.parametrize(("data", "expected"), PUBLISHED)
@@ -174,6 +184,8 @@ def test_the_instruction_is_used_where_the_cpu_has_it() -> None:
     expected = ["table"]
     if platform.machine() == "x86_64" and {"sse4_2", "pclmulqdq"} <= flags:
         expected.insert(0, "sse4.2 3 lanes")
+        if {"avx512f", "avx512bw", "avx512vl", "vpclmulqdq"} <= flags:
+            expected.insert(0, "avx512 vpclmulqdq")
     if platform.machine() == "aarch64" and "crc32" in flags:
         expected.insert(0, "armv8-crc 3 lanes")
     assert checksum.available() == tuple(expected)

@@ -8,7 +8,7 @@ import pytest
 
 import cometlog
 from cometlog import Config
-from support import STREAM, make_config
+from support import KIB, STREAM, make_config
 
 numpy = pytest.importorskip("numpy")
 pyarrow = pytest.importorskip("pyarrow")
@@ -69,16 +69,52 @@ def test_an_empty_batch_is_an_empty_table(root: Path) -> None:
         assert empty.offsets_array().tolist() == [0]
 
 
-def test_arrow_buffers_lie_in_the_mapped_segment_and_keep_it_mapped(root: Path) -> None:
+def mapped_places(root: Path) -> list[range]:
+    """Addresses at which this process has segments mapped, also those that were removed."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    spans = [line.split()[0].split("-") for line in lines if str(root) in line and ".seg" in line]
+    return [range(int(start, 16), int(stop, 16)) for start, stop in spans]
+
+
+@pytest.mark.parametrize("way", ["table", "C stream"])
+def test_arrow_buffers_lie_in_the_mapped_segments_and_keep_them_mapped(root: Path, way: str) -> None:
+    entries = [b"%d" % number * 1000 for number in range(60)]
+    limits = {"max_shard_bytes": 1, "min_segments": 1, "interval_s": 0.0}
+    with cometlog.open(root, make_config(64 * KIB, retention=limits)) as client:
+        for start in range(0, 60, 2):
+            client.append(STREAM, entries[start : start + 2])
+        batch = client.read(STREAM, 0, 1000)
+        table = (
+            batch.to_arrow() if way == "table" else pyarrow.RecordBatchReader.from_stream(batch).read_all()
+        )
+        del batch
+        assert client.retain(), "the segments are to be removed while the arrays live"
+    places = mapped_places(root)
+    for chunk in table.column("data").chunks:
+        offsets, data = chunk.buffers()[1:]
+        for buffer in (offsets, data):
+            assert any(buffer.address in place for place in places), "the bytes were copied"
+    assert table.column("data").to_pylist() == entries
+    del table, chunk, offsets, data, buffer
+    assert mapped_places(root) == [], "a segment stays mapped that nobody uses"
+
+
+def test_memoryviews_lie_in_the_mapped_segment_and_keep_it_mapped(root: Path) -> None:
     with cometlog.open(root, make_config()) as client:
         client.append(STREAM, [b"a" * 1000, b"b" * 1000])
-        table = client.read(STREAM, 0, 10).to_arrow()
-    data = table.column("data").chunk(0).buffers()[2]
-    segment = str(next(root.rglob("*.seg")))
-    places = [
-        tuple(int(part, 16) for part in line.split()[0].split("-"))
-        for line in Path("/proc/self/maps").read_text().splitlines()
-        if line.endswith(segment)
-    ]
-    assert any(start <= data.address < stop for start, stop in places), "the bytes were copied"
-    assert table.column("data").to_pylist() == [b"a" * 1000, b"b" * 1000]
+        views = client.read(STREAM, 0, 10).memoryviews()
+    addresses = [numpy.frombuffer(view, numpy.uint8).ctypes.data for view in views]
+    assert all(any(address in place for place in mapped_places(root)) for address in addresses)
+    assert [bytes(view) for view in views] == [b"a" * 1000, b"b" * 1000]
+    assert all(view.readonly for view in views)
+
+
+def test_spans_say_where_each_entry_lies(batch: cometlog.ReadBatch) -> None:
+    spans = batch.spans()
+    assert [
+        bytes(data[start:stop])
+        for data, starts, stops in spans
+        for start, stop in zip(starts, stops, strict=True)
+    ] == ENTRIES[2:]
+    assert all(part.data.readonly for part in spans)
+    assert {numpy.asarray(bounds).dtype for part in spans for bounds in part[1:]} == {numpy.dtype("int64")}

@@ -16,6 +16,7 @@ from cometlog.kernel import layout
 from cometlog.locks import ATTACH_BYTE, SLOT_BYTE_FIRST
 from support import (
     KIB,
+    LIBC_PATHS,
     PATHS,
     SHARD,
     SHARED_PATHS,
@@ -99,7 +100,7 @@ def fail_fdatasync(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fdatasync", fdatasync)
 
 
-@pytest.mark.parametrize("write_path", PATHS)
+@pytest.mark.parametrize("write_path", LIBC_PATHS)
 def test_failed_sync_is_said_and_nothing_is_acknowledged_until_the_shard_is_opened_alone(
     root: Path, monkeypatch: pytest.MonkeyPatch, start_worker: type[Worker], write_path: str
 ) -> None:
@@ -153,7 +154,7 @@ def test_failed_sync_is_said_and_nothing_is_acknowledged_until_the_shard_is_open
     assert len(set(numbers)) == len(numbers)
 
 
-@pytest.mark.parametrize("write_path", PATHS)
+@pytest.mark.parametrize("write_path", LIBC_PATHS)
 def test_sync_failed_by_the_kernel_is_said_once_and_for_all(
     root: Path, start_worker: type[Worker], write_path: str
 ) -> None:

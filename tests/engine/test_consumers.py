@@ -21,8 +21,8 @@ from cometlog import (
     ProcessingError,
     ReadOnlyError,
 )  # fmt: skip
-from cometlog.ranges import Ranges
-from support import STREAM, Worker, make_config, wait_until
+from cometlog.group_offsets import GroupOffsets
+from support import SHARD, STREAM, Worker, make_config, wait_until
 
 CONSUMER_WORKERS = Path(__file__).with_name("consumer_workers.py")
 OTHER = "events:v1:shard:0001"
@@ -64,67 +64,23 @@ def test_a_new_group_may_begin_at_the_end(client: cometlog.Client) -> None:
     assert numbers(consumer.read(STREAM)) == [100]
 
 
-def test_each_form_of_an_acknowledgement(client: cometlog.Client) -> None:
+def test_batches_of_no_entries_are_refused(client: cometlog.Client) -> None:
+    with pytest.raises(ConfigurationError, match="batch_size is at least 1, got 0"):
+        client.consumer("g").batches(STREAM, 0)
+
+
+def test_browsing_leaves_every_group_where_it_stands(client: cometlog.Client) -> None:
     consumer = client.consumer("g")
-    batch = consumer.read(STREAM, 50)[0]
-    entries = list(batch)
-    consumer.ack(entries[0])
-    assert consumer.lag(STREAM) == 99
-    consumer.ack(entries[1:5])
-    assert consumer.lag(STREAM) == 95
-    consumer.ack(STREAM, 5)
-    consumer.ack(STREAM, range(6, 10))
-    consumer.ack(STREAM, [10, 11])
-    assert consumer.lag(STREAM) == 88
-    consumer.position(STREAM).ack(12)
-    consumer.ack(batch)
-    assert consumer.lag(STREAM) == 50
-    with pytest.raises(TypeError, match="needs an entry number"):
-        consumer.ack(STREAM)
-
-
-def test_acknowledgements_in_any_order_count_once_all_before_them_are_there(
-    client: cometlog.Client, rng: random.Random
-) -> None:
-    consumer = client.consumer("g")
-    consumer.read(STREAM, 100)
-    order = [*range(100), *rng.choices(range(100), k=50)]
-    rng.shuffle(order)
-    done: set[int] = set()
-    for number in order:
-        consumer.ack(STREAM, number)
-        done.add(number)
-        contiguous = next(expected for expected in range(101) if expected not in done)
-        assert consumer.lag(STREAM) == 100 - contiguous, (number, sorted(done))
-    assert consumer.lag(STREAM) == 0
-
-
-def test_ranges_are_what_a_set_of_numbers_is(rng: random.Random) -> None:
-    for _ in range(300):
-        ranges, model = Ranges(), set()
-        for _ in range(rng.randrange(1, 20)):
-            start = rng.randrange(60)
-            stop = start + rng.randrange(8)
-            ranges.add(start, stop)
-            model |= set(range(start, stop))
-            assert ranges.first == min(model, default=None)
-        number = rng.randrange(60)
-        expected = number
-        while expected in model:
-            expected += 1
-        taken = ranges.take_from(number)
-        model = {left for left in model if left >= taken}
-        assert taken == expected
-        assert ranges.first == min(model, default=None)
-
-
-def test_a_number_beyond_the_end_cannot_be_acknowledged(client: cometlog.Client) -> None:
-    consumer = client.consumer("g")
-    consumer.read(STREAM, 100)
-    for what in (100, range(95, 101)):
-        with pytest.raises(EntryNotFoundError, match="the next to come is 100"):
-            consumer.ack(STREAM, what)
-    assert consumer.lag(STREAM) == 100
+    consumer.ack(consumer.read(STREAM, 10)[0])
+    consumer.checkpoint()
+    table = client.path / "events/v1/0000/offsets"
+    before = table.read_bytes()
+    assert len(list(client.scan(STREAM))) == 100
+    assert client.recent(STREAM, 3).numbers == [97, 98, 99]
+    assert client.read(STREAM, 50, 10).numbers == list(range(50, 60))
+    assert client.entry_at_time(STREAM, 0) == 0
+    assert table.read_bytes() == before
+    assert numbers(consumer.read(STREAM, 1)) == [10]
 
 
 def test_a_reset_goes_back_and_forward_and_not_beyond_the_end(client: cometlog.Client) -> None:
@@ -137,6 +93,27 @@ def test_a_reset_goes_back_and_forward_and_not_beyond_the_end(client: cometlog.C
     for number in (101, -1):
         with pytest.raises(EntryNotFoundError, match="the next to come is 100"):
             consumer.reset(STREAM, number)
+
+
+def test_a_group_that_stands_beyond_the_end_is_told_so_until_it_is_reset(client: cometlog.Client) -> None:
+    consumer = client.consumer("g")
+    consumer.lag(STREAM)
+    offsets = GroupOffsets(client.path / SHARD, STREAM, 0o600)
+    offsets.reset("g", 150, 0o600)  # as after a log was restored from before
+    offsets.close()
+    behind = client.consumer("g")
+    for use in (
+        lambda: behind.read(STREAM),
+        lambda: behind.process(print, STREAM),
+        lambda: list(behind.batches(STREAM)),
+    ):
+        with pytest.raises(
+            EntryNotFoundError, match=r"stands at entry 150 of .* which ends before 100; reset the group"
+        ):
+            use()
+    assert behind.lag(STREAM) == 0
+    behind.reset(STREAM, 98)
+    assert numbers(behind.read(STREAM)) == [98, 99]
 
 
 def test_a_live_consumer_follows_a_reset_by_somebody_else(client: cometlog.Client) -> None:
@@ -286,6 +263,16 @@ def test_batches_end_when_everything_is_read_and_wait_for_more_where_asked(clien
     appender.start()
     assert numbers(list(consumer.batches(STREAM, 40, wait_s=1.0))) == [100]
     appender.join()
+
+
+def test_batches_end_only_after_shards_that_appeared_meanwhile(client: cometlog.Client) -> None:
+    consumer = client.consumer("g")
+    found = Counter[str]()
+    for batch in consumer.batches("*", 1000):
+        found[batch.stream] += len(batch)
+        if batch.stream == STREAM:
+            client.append(OTHER, [b"late", b"later"])
+    assert found == {STREAM: 100, OTHER: 2}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 
 import cometlog
 from support import (
+    DURABLE_PATHS,
     KIB,
     MIB,
     PATHS,
@@ -68,7 +69,7 @@ def test_contract(
     config = make_config(size, interval_ms)
     written: list[bytes] = []
     started_ns = time.time_ns()
-    plan = list(batches(shape, size, write_path in ("sync", "async"), rng))
+    plan = list(batches(shape, size, write_path in DURABLE_PATHS, rng))
     for part in (plan[: len(plan) // 2], plan[len(plan) // 2 :]):  # the second half after reopening
         with cometlog.open(root, config, write_path=write_path) as client:
             assert client.entry_count(STREAM) == client.next_entry(STREAM) == len(written)
@@ -121,7 +122,7 @@ def check_files(root: Path, size: int, interval_ms: int, entries: int) -> None:
     segments = segment_files(root)
     names = {path.name for path in (root / SHARD).iterdir()}
     indexes = {path.with_suffix(".idx").name for path in segments}
-    assert names == {path.name for path in segments} | indexes | {"control", "lock", "durable"}
+    assert names == {path.name for path in segments} | indexes | {"control", "lock", "durable", "statistics"}
     assert all(path.stat().st_size <= size for path in segments)
     bases = [int(path.name[11:31]) for path in segments]
     assert bases == sorted(bases)

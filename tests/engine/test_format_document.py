@@ -14,7 +14,19 @@ from cometlog.segment import Segment, SegmentName
 DOCUMENT = (Path(__file__).parents[2] / "engine" / "FORMAT.md").read_text()
 GOLDEN = Path(__file__).parents[1] / "golden" / "format-1"
 ROW = re.compile(r"^\| `([A-Z_]+)` \| (\d+) \|(?: (\d*) \|)?.*\|$", re.MULTILINE)
-FIELD_GROUPS = ("SEGMENT", "FRAME", "MARK", "INDEX", "BOUNDARY", "CONTROL", "SLOT", "OFFSETS", "GROUP")
+FIELD_GROUPS = (
+    "SEGMENT",
+    "FRAME",
+    "MARK",
+    "INDEX",
+    "BOUNDARY",
+    "CONTROL",
+    "SLOT",
+    "OFFSETS",
+    "GROUP",
+    "STATISTICS",
+    "HISTOGRAM",
+)
 NOT_FIELDS = re.compile(r".*_(HEADER|SIZE|STRIDE|MAGIC)_BYTES|GROUP_NAME_BYTES_MAX")
 
 
@@ -32,7 +44,7 @@ def test_every_field_kind_and_codec_of_the_kernel_is_documented_with_its_value()
         if name not in {"KIND_FREE", "SLOT_COUNT", "GROUP_COUNT"}
     }
     assert {name: value for name, (value, _) in documented().items()} == in_kernel
-    assert len(in_kernel) == 84
+    assert len(in_kernel) == 110
 
 
 @pytest.mark.parametrize("group", FIELD_GROUPS)
@@ -65,6 +77,7 @@ def test_magics_in_the_document_are_those_of_the_kernel() -> None:
         ("SEGMENT_MAGIC", layout.SEGMENT_MAGIC_BYTES),
         ("INDEX_MAGIC", layout.INDEX_MAGIC_BYTES),
         ("CONTROL_MAGIC", layout.CONTROL_MAGIC_BYTES),
+        ("STATISTICS_MAGIC", layout.STATISTICS_MAGIC_BYTES),
     ):
         assert re.search(rf"\| `{table}` \| 0 \| 8 \| `{magic.decode()}` \|", DOCUMENT)
 

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -299,3 +300,41 @@ def test_a_checkpoint_is_the_position_as_it_is(shard: Path) -> None:
     assert position.write_checkpoint() == 3
     assert decode_position(checkpoint_word(shard)) == 3
     offsets.close()
+
+
+def test_what_a_checkpoint_covers_survives_power_loss(
+    root: Path, tmp_path: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each acknowledgement: any mixture, word by word, of the table as it was last synced and as it is."""
+    synced: list[bytes] = []
+    fdatasync = os.fdatasync
+
+    def note(fd: int) -> None:
+        fdatasync(fd)
+        if os.readlink(f"/proc/self/fd/{fd}").endswith("/offsets"):
+            synced.append(os.pread(fd, layout.OFFSETS_SIZE_BYTES, 0))
+
+    monkeypatch.setattr(os, "fdatasync", note)
+    image = tmp_path / "image"
+    image.mkdir()
+    with cometlog.open(root, make_config(checkpoint_interval_ms=3_600_000)) as client:
+        client.append(STREAM, [b"%d" % number for number in range(1000)])
+        consumer = client.consumer("g")
+        consumer.read(STREAM, 1000)
+        number = covered = 0
+        for turn in range(60):
+            number += rng.randrange(1, 10)
+            consumer.ack(STREAM, range(number))
+            if turn % 7 == 3:
+                consumer.checkpoint()
+                covered = number
+            now = (root / SHARD / "offsets").read_bytes()
+            for _ in range(4):
+                words = [rng.choice((synced[-1], now))[place : place + 8] for place in range(0, len(now), 8)]
+                (image / "offsets").write_bytes(b"".join(words))
+                offsets = GroupOffsets(image, STREAM)
+                line = offsets.find("g")
+                offsets.close()
+                assert line is not None
+                assert covered <= line.position <= number
+    assert covered > 0

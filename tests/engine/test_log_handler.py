@@ -6,6 +6,7 @@ import logging.config
 import multiprocessing
 import os
 import pickle
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,15 @@ def test_what_goes_wrong_goes_to_handle_error_and_not_to_the_program(
     assert [record.msg for record in failed] == ["%d", "after the close"]
 
 
+def test_what_utf_8_has_no_bytes_for_is_logged_as_an_escape(root: Path, logger: logging.Logger) -> None:
+    name = os.fsdecode(b"file-\xff")
+    (handler,) = [
+        one for one in logger.handlers if isinstance(one, LogHandler)
+    ]  # asked alone: what pytest captures goes from process to process as UTF-8
+    handler.handle(logger.makeRecord(logger.name, logging.INFO, __file__, 1, "opened %s", (name,), None))
+    assert [line["message"] for line in lines(root)] == [f"opened {name}"]
+
+
 def test_a_handler_that_logs_nothing_takes_no_slot(root: Path) -> None:
     handler = LogHandler(root, STREAM)
     assert not (root / "app").exists()
@@ -115,6 +125,34 @@ def test_a_prefork_server_logs_from_all_its_processes_without_loss(
         assert [number for whose, number in found if whose == child] == list(range(200))
 
 
+def log_in_process_of_its_own(root: str, owner: int, barrier: Any) -> None:
+    handler = {"class": "cometlog.log_handler.LogHandler", "path": root, "stream": STREAM}
+    loggers = {"test.own": {"handlers": ["comet"], "level": "INFO"}}
+    logging.config.dictConfig({"version": 1, "handlers": {"comet": handler}, "loggers": loggers})
+    barrier.wait()
+    for number in range(200):
+        logging.getLogger("test.own").info("entry", extra={"child": owner, "number": number})
+    logging.shutdown()
+
+
+def test_processes_that_configure_the_same_handler_each_log_into_one_stream(root: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(3)
+    processes = [
+        context.Process(target=log_in_process_of_its_own, args=(str(root), owner, barrier))
+        for owner in range(3)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    found = [(line["child"], line["number"]) for line in lines(root)]
+    for owner in range(3):
+        assert [number for whose, number in found if whose == owner] == list(range(200))
+    assert len(found) == 600
+
+
 def test_a_client_pickles_as_its_path_and_configuration(root: Path) -> None:
     config = cometlog.Config.high_compression()
     with cometlog.open(root, config, write_path="sync") as client:
@@ -133,6 +171,29 @@ def test_a_client_pickles_as_its_path_and_configuration(root: Path) -> None:
         assert copy.read_only
         assert copy.entry_count(STREAM) == 2
         copy.close()
+
+
+def test_errors_come_back_from_worker_processes_as_they_were_raised() -> None:
+    error = cometlog.CorruptionError("wrong", file="f", offset=3, stream=STREAM, entry=4)
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), vars(copy)) == (str(error), vars(error))
+    for name in cometlog.__all__:
+        kind = getattr(cometlog, name)
+        if isinstance(kind, type) and issubclass(kind, cometlog.CometlogError) and kind is not type(error):
+            assert repr(pickle.loads(pickle.dumps(kind("what", 7)))) == repr(kind("what", 7))
+
+
+def test_a_child_reads_although_a_thread_of_its_parent_was_reading_when_it_forked(root: Path) -> None:
+    with cometlog.open(root) as client:
+        client.append(STREAM, [b"parent"])
+        lock = client._reader(STREAM)._lock
+        with lock:
+            child = os.fork()
+            if child == 0:
+                signal.alarm(60)  # a child that waits for the lock is ended, and fails the test
+                found = [entry.data for entry in client.scan(STREAM)]
+                os._exit(0 if found == [b"parent"] else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def append_in_spawned_child(client: cometlog.Client) -> None:

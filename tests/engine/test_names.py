@@ -3,7 +3,14 @@
 import pytest
 
 import cometlog
-from cometlog import StreamNameError, pick_shard, pick_shard_stream
+from cometlog import (
+    ConfigurationError,
+    StreamNameError,
+    all_shard_streams,
+    owns_shard,
+    pick_shard,
+    pick_shard_stream,
+)
 from cometlog.names import parse_stream
 
 LEGAL = ["a:b:shard:0000", "events:v1:shard:9999", "A.b_c-d:1.2:shard:0042", "0:0:shard:0001"]
@@ -59,7 +66,30 @@ def test_a_key_always_falls_on_the_same_shard():
     assert {pick_shard(f"user-{number}", 16) for number in range(1000)} == set(range(16))
 
 
-@pytest.mark.parametrize("count", [0, -1, 10_001])
+def test_all_shards_are_those_that_a_key_may_fall_on():
+    streams = all_shard_streams("events", "v1", 16)
+    assert len(set(streams)) == 16
+    assert {pick_shard_stream(f"user-{number}", "events", "v1", 16) for number in range(1000)} == set(streams)
+
+
+def test_each_shard_is_owned_by_the_process_of_its_number_modulo_their_count():
+    shares = [all_shard_streams("events", "v1", 10, assignment=(process, 3)) for process in range(3)]
+    assert [[int(stream[-4:]) for stream in share] for share in shares] == [
+        [0, 3, 6, 9],
+        [1, 4, 7],
+        [2, 5, 8],
+    ]
+    assert [owns_shard(7, (process, 3)) for process in range(3)] == [False, True, False]
+
+
+@pytest.mark.parametrize("assignment", [(3, 3), (-1, 3), (0, 0), (1,), 5, ("a", "b")])
+def test_an_assignment_out_of_range_is_refused(assignment):
+    with pytest.raises(ConfigurationError, match="assignment is"):
+        all_shard_streams("events", "v1", 10, assignment=assignment)
+
+
+@pytest.mark.parametrize("count", [0, -1, 10_001, 1.5, "16"])
 def test_a_number_of_shards_has_limits(count):
-    with pytest.raises(StreamNameError, match=f"1 to 10000, got {count}"):
-        pick_shard("key", count)
+    for use in (lambda: pick_shard("key", count), lambda: all_shard_streams("events", "v1", count)):
+        with pytest.raises(StreamNameError, match=f"1 to 10000, got {count}"):
+            use()

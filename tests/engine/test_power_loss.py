@@ -13,7 +13,9 @@ from cometlog.durable_mark import read_mark
 from cometlog.kernel import layout
 from cometlog.segment import Segment, byte_offset, read_header, tail_parts
 from support import (
+    DURABLE_PATHS,
     KIB,
+    LIBC_PATHS,
     PATHS,
     SHARD,
     STREAM,
@@ -192,7 +194,7 @@ def test_numbers_burnt_at_the_end_of_a_segment_are_no_hole(root: Path, reboot: C
     ]
 
 
-@pytest.mark.parametrize("write_path", PATHS)
+@pytest.mark.parametrize("write_path", LIBC_PATHS)
 def test_bytes_that_a_sync_saw_are_enough(
     root: Path, reboot: Callable[[], None], monkeypatch: pytest.MonkeyPatch, write_path: str
 ) -> None:
@@ -223,7 +225,7 @@ def test_bytes_that_a_sync_saw_are_enough(
     client = cometlog.open(root, CONFIG, write_path=write_path)
     for sequence in range(60):
         client.append(STREAM, [payload(0, sequence, 3000)])
-        if write_path in ("sync", "async"):
+        if write_path in DURABLE_PATHS:
             promised = sequence + 1
         elif sequence % 25 == 24:
             client.sync()

@@ -27,6 +27,7 @@ from support import (
     wait_until,
 )  # fmt: skip
 
+ROTATION_WORKERS = Path(__file__).with_name("rotation_workers.py")
 APPENDS = 50_000
 STOPPED_S = 5.0
 BATCH_EVERY = 1000
@@ -334,3 +335,24 @@ def test_two_that_close_at_the_same_instant_leave_the_shard_synced_and_clean(
         control.close()
         assert record is not None
         assert durable == 4 * (turn + 1)
+
+
+def test_a_batch_comes_after_syncs_that_let_go_of_the_segment_it_would_go_to(
+    root: Path, start_worker: type[Worker]
+) -> None:
+    """Others fill segment after segment; a sync follows them, but the writer is still bound to a segment that is unmapped."""
+    others = start_worker(
+        "append_for_ever", root=str(root), write_path="mmap", owner=0, seed=1, sleep_s=0.0003
+    )
+    others.hear()
+    others.tell()
+    syncing = start_worker(
+        "append_between_syncs", script=ROTATION_WORKERS, root=str(root), owner=1, turns=300, syncs=6, batch_entries=10,
+    )  # fmt: skip
+    while not syncing.has_said_more():
+        others.hear()
+    assert syncing.hear() == "done"
+    assert syncing.end() == 0
+    others.kill()
+    found = [owner_and_sequence(entry.data) for entry in read_all(root)]
+    assert [sequence for owner, sequence in found if owner == 1] == list(range(3000))

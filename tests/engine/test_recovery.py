@@ -187,7 +187,7 @@ def test_recovery_killed_in_the_middle_and_run_again(
     assert acknowledged.items() <= ids_in(root).items()
 
 
-@pytest.mark.parametrize("write_path", ["buffered", "sync", "async"])
+@pytest.mark.parametrize("write_path", [path for path in PATHS if path != "mmap"])
 @pytest.mark.parametrize("garbage", [1, 8, 100, 3000], ids=lambda value: f"{value} bytes")
 @pytest.mark.parametrize("second", PATHS)
 def test_torn_append_is_sealed_and_the_log_goes_on_in_the_next_segment(

@@ -15,7 +15,7 @@ from cometlog.kernel import checksum, decode, layout, scan
 from cometlog.kernel.mapping import Mapping
 from cometlog.reference import End, SegmentImage, decode_batch
 
-inflate = inflater_for(Path("a shard without dictionaries"))
+inflate = inflater_for(Path("a shard without dictionaries/a segment"))
 ENDS = {
     scan.STOP_TAIL: End.TAIL,
     scan.STOP_BLOCKED: End.BLOCKED,
@@ -69,13 +69,19 @@ def kernel_walk(raw: bytes, uuid: bytes, capacity_units: int, base: int = 0) -> 
         payloads = decode.payloads(frames, inflate)
         batches = decode.batches(frames, inflate)
         assert payloads == [bytes(view) for batch in batches for view in cut_views(batch)]
+        assert payloads == [
+            bytes(data[start:stop])
+            for data, starts, stops in decode.spans(frames, inflate)
+            for start, stop in zip(starts, stops, strict=True)
+        ]
     except decode.DamagedBatchError:
         payloads = None
         with pytest.raises(decode.DamagedBatchError):
             decode.batches(frames, inflate)
     return KernelWalk(
-        ENDS[stop], walk.unit, walk.next_index, decode.numbers(frames), decode.timestamps(frames), payloads
-    )
+        ENDS[stop], walk.unit, walk.next_index, decode.numbers(frames).tolist(),
+        decode.timestamps(frames).tolist(), payloads,
+    )  # fmt: skip
 
 
 def reference_payloads(batches: list[reference.Batch]) -> list[bytes] | None:

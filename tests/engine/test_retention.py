@@ -227,6 +227,49 @@ def test_several_processes_retain_at_once_while_all_append(
     assert all(entry.data == payload(*acknowledged[entry.number], ENTRY_BYTES) for entry in entries)
 
 
+def test_a_group_behind_a_cut_goes_on_with_what_is_kept_and_its_position_follows(root: Path) -> None:
+    with cometlog.open(root, limited(forced_shard_bytes=1, min_segments=1)) as client:
+        following = fill(client, 4)
+        consumer = client.consumer("slow")
+        consumer.ack(STREAM, range(3))
+        first = client.retain()[-1].next_entry
+        assert consumer.lag(STREAM) == following - 3
+        consumer.ack(STREAM, 2)
+        consumer.ack(STREAM, range(3, first))
+        assert consumer.lag(STREAM) == following - first, "entries past the cut are acknowledged like others"
+        consumer.reset(STREAM, 1)
+        batch = consumer.read(STREAM, 10_000)[0]
+        assert batch.numbers == list(range(first, following))
+        assert consumer.lag(STREAM) == following - first, "what is gone is settled when it is passed"
+        consumer.ack(batch)
+        assert consumer.lag(STREAM) == 0
+
+
+def test_processes_that_retain_a_whole_log_at_once_remove_no_more_than_one_would(
+    root: Path, start_worker: type[Worker]
+) -> None:
+    script = Path(__file__).with_name("consumer_workers.py")
+    with cometlog.open(root, limited()) as client:
+        for stream in (STREAM, OTHER):
+            fill(client, 12, stream)
+        client.sync()
+    sizes = [path.stat().st_size for path in root.rglob("*.seg")]
+    limit = sum(sizes) // 2
+    workers = [
+        start_worker("retain_to_a_total", script=script, root=str(root), max_total_bytes=limit)
+        for _ in range(4)
+    ]
+    for worker in workers:
+        assert worker.hear() == "ready"
+    for worker in workers:
+        worker.tell()
+    removed = [tuple(item) for worker in workers for item in worker.hear()]
+    assert [worker.end() for worker in workers] == [0] * 4
+    assert len(set(removed)) == len(removed), "a segment was removed twice"
+    left = sum(path.stat().st_size for path in root.rglob("*.seg"))
+    assert limit - max(sizes) < left <= limit, f"{len(removed)} segments went"
+
+
 def test_the_background_thread_retains_and_ends_with_its_client(root: Path) -> None:
     with cometlog.open(root, limited(max_shard_bytes=1, interval_s=0.02)) as client:
         client.append(STREAM, [b"begins the thread"])

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import socket
 import stat
 import threading
@@ -215,15 +214,6 @@ def test_root_may_be_a_link(root: Path) -> None:
     link.symlink_to(root)
     write_log(link)
     assert read_all(link) == read_all(root)
-
-
-@pytest.fixture
-def shared_root(tmp_path: Path) -> Iterator[Path]:
-    """A place for a log that other users can reach, which pytest's own directories are not."""
-    world = Path("/var/tmp") / f"cometlog-{os.getpid()}-{tmp_path.name}"
-    world.mkdir(mode=0o755)
-    yield world / "log"
-    shutil.rmtree(world)
 
 
 @ROOT_ONLY

@@ -145,10 +145,11 @@ def test_writers_that_work_and_writers_that_rest_are_not_named(
         working.kill()
 
 
-def test_counters_of_a_shard_without_a_control_file_are_zero(root: Path) -> None:
+def test_counters_of_a_shard_without_the_files_that_hold_them_are_zero(root: Path) -> None:
     with cometlog.open(root, CONFIG) as client:
         client.append(STREAM, [payload(0, 0)])
     (root / SHARD / "control").unlink()
+    (root / SHARD / "statistics").unlink()
     with cometlog.open(root, CONFIG, read_only=True) as client:
         assert client.stats() == {STREAM: ShardStatistics()}
         assert client.stalled_writers(look_s=0.0) == []

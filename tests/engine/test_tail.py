@@ -9,7 +9,7 @@ import pytest
 
 import cometlog
 from cometlog import ConfigurationError
-from support import SHARED_PATHS, STREAM, Worker, make_config
+from support import KIB, SHARED_PATHS, STREAM, Worker, make_config
 
 OTHER = "events:v1:shard:0001"
 
@@ -133,3 +133,25 @@ def test_bad_options_are_refused(client: cometlog.Client) -> None:
         client.tail("nothing:*", start=3)
     with pytest.raises(ConfigurationError, match="batch_size"):
         client.tail(STREAM, batch_size=0)
+    for interval in (0, -1.0, "x"):
+        with pytest.raises(ConfigurationError, match="discovery_interval is seconds, more than 0"):
+            client.tail(STREAM, discovery_interval=interval)
+
+
+def test_streams_that_appear_while_the_watch_looks_do_not_end_it(root: Path) -> None:
+    streams = cometlog.all_shard_streams("events", "v1", 100)
+    with cometlog.open(root, make_config(64 * KIB)) as client:
+        client.append(streams[0], [b"0"])
+
+        def append_to_all() -> None:
+            for stream in streams[1:]:
+                client.append(stream, [b"0"])
+
+        async def main() -> list[tuple[str, int]]:
+            task = asyncio.create_task(
+                take(client.tail("events:*", start="first", discovery_interval=0.001), 100)
+            )
+            await asyncio.to_thread(append_to_all)
+            return await asyncio.wait_for(task, 60)
+
+        assert sorted(asyncio.run(main())) == [(stream, 0) for stream in streams]

@@ -10,7 +10,7 @@ import pytest
 import cometlog
 from cometlog.errors import ClosedError
 from cometlog.write_paths.mmap_lockfree import MmapPath
-from support import KIB, PATHS, STREAM, make_config, owner_and_sequence, payload, read_all
+from support import DURABLE_PATHS, KIB, PATHS, STREAM, make_config, owner_and_sequence, payload, read_all
 
 
 def run_threads(*bodies: Callable[[], Any]) -> None:
@@ -37,7 +37,7 @@ def run_threads(*bodies: Callable[[], Any]) -> None:
 
 @pytest.mark.parametrize("write_path", PATHS)
 def test_threads_share_a_writer(root: Path, write_path: str) -> None:
-    each = 200 if write_path in ("sync", "async") else 5000
+    each = 200 if write_path in DURABLE_PATHS else 5000
     acknowledged: list[dict[int, tuple[int, int]]] = [{} for _ in range(4)]
     with cometlog.open(root, make_config(64 * KIB), write_path=write_path) as client:
 
@@ -62,7 +62,7 @@ def test_threads_share_a_writer(root: Path, write_path: str) -> None:
 
 @pytest.mark.parametrize("write_path", PATHS)
 def test_sync_in_one_thread_while_another_rotates(root: Path, write_path: str) -> None:
-    total = 300 if write_path in ("sync", "async") else 8000
+    total = 300 if write_path in DURABLE_PATHS else 8000
     finished = threading.Event()
     with cometlog.open(root, make_config(64 * KIB), write_path=write_path) as client:
         writer = client.writer(STREAM)

@@ -72,7 +72,7 @@ def cross_segment_sizes(root: str, sizes: list[int], entry_bytes: int) -> None:
 
 
 def append_for_ever(root: str, write_path: str, owner: int, seed: int, sleep_s: float = 0.0) -> None:
-    """Append singles and batches until killed; each line tells what one append was acknowledged as, [number, id] pairs."""
+    """Append singles and batches, ``sleep_s`` apart, until killed; a line tells what one was acknowledged as: [number, id] pairs."""
     rng = random.Random(seed)
     client = open_log(root, write_path, segment_size_bytes=64 * KIB)
     writer = client.writer(STREAM)
@@ -88,6 +88,20 @@ def append_for_ever(root: str, write_path: str, owner: int, seed: int, sleep_s: 
         ids = range(owner * 1_000_000 + sequence, owner * 1_000_000 + sequence + count)
         say(list(zip(numbers, ids, strict=True)))
         sequence += count
+        time.sleep(sleep_s)
+
+
+def append_each(root: str, write_path: str, count: int) -> None:
+    """Append so many entries, going on after an error; tell the numbers, and name, errno and text of the last error."""
+    numbers: list[int] = []
+    error: list[object] = []
+    with open_log(root, write_path) as client:
+        for sequence in range(count):
+            try:
+                numbers += client.append(STREAM, [payload(0, sequence)])
+            except (OSError, cometlog.CometlogError) as caught:
+                error = [type(caught).__name__, getattr(caught, "errno", None), str(caught)]
+    say({"numbers": numbers, "error": error})
 
 
 def hold_open(root: str, write_path: str) -> None:

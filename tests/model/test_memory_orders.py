@@ -117,6 +117,7 @@ IN_SEQUENCE = {
         "compare_and_swap_acq_rel",  # SEALED
         "load_acquire",  # backed
         "compare_and_swap_acq_rel",  # tail
+        "store_relaxed",  # retries
         "load_acquire",  # backed, asserted in the debug build
         "compare_and_swap_acq_rel",  # CLAIMED
         "store_relaxed",  # slot.claim

@@ -8,12 +8,13 @@ No process may have the shard open. A cache lost without a reboot (forced unmoun
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import cometlog
 from cometlog import Config
 from cometlog.cli import EXIT_DAMAGED, EXIT_SOUND, EXIT_WRONG_USE
+from cometlog.cli.arguments import add_path
+from cometlog.cli.confirm import is_agreed
 from cometlog.control import Control
 from cometlog.errors import CometlogError, NotALogError, ShardBusyError
 from cometlog.kernel import layout
@@ -23,12 +24,15 @@ from cometlog.rotation import file_length_for
 from cometlog.salvage import Plan, carry_out, copy_aside, make_plan
 from cometlog.shard_survey import ShardSurvey, survey_shard
 
-HELP = "make a damaged shard sound again, keeping the original aside"
+EXAMPLES = """\
+  cometlog repair /var/log/app --stream events:v1:shard:0000 --dry-run
+  cometlog repair /var/log/app --stream events:v1:shard:0000 --yes
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument("path", type=Path, metavar="PATH", help="directory of the log")
+    add_path(parser)
     parser.add_argument("--stream", required=True, metavar="NAME", help="the stream whose shard is repaired")
     parser.add_argument(
         "--after-power-loss", action="store_true", help="trust nothing but frames behind the durable mark"
@@ -59,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         _tell(report, plan, distrust=arguments.after_power_loss)
         if not _is_needed(report, plan, arguments.after_power_loss):
             return EXIT_SOUND
-        if not arguments.yes and not _agreed():
+        if not arguments.yes and not is_agreed("carry this out?"):
             return EXIT_WRONG_USE
         print(f"the original is kept in {copy_aside(directory, plan)}")
         carry_out(directory, plan, distrust=arguments.after_power_loss, file_mode=mode)
@@ -87,13 +91,6 @@ def _tell(report: ShardSurvey, plan: Plan, *, distrust: bool) -> int:
     if not _is_needed(report, plan, distrust):
         print(f"{report.stream} needs no repair")
     return EXIT_DAMAGED if report.damages else EXIT_SOUND
-
-
-def _agreed() -> bool:
-    if not sys.stdin.isatty():
-        print("nothing was changed: say --yes, or run it on a terminal", file=sys.stderr)
-        return False
-    return input("carry this out? [yes/no] ").strip().lower() == "yes"
 
 
 def _who(directory: Path) -> str:

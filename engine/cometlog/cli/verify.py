@@ -12,27 +12,28 @@ from pathlib import Path
 from typing import Any
 
 import cometlog
-from cometlog.cli import EXIT_DAMAGED, EXIT_SOUND, EXIT_WRONG_USE
+from cometlog.cli import EXIT_DAMAGED, EXIT_SOUND
+from cometlog.cli.arguments import add_json, add_path, matching_streams
 from cometlog.names import parse_stream
 from cometlog.shard_survey import ShardSurvey, survey_shard
 
-HELP = "read everything and report every damaged place"
+EXAMPLES = """\
+  cometlog verify /var/log/app
+  cometlog verify /var/log/app --stream 'events:v1:*' --json
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument("path", type=Path, metavar="PATH", help="directory of the log")
+    add_path(parser)
     parser.add_argument("--stream", default="*", metavar="PATTERN", help="streams to look at (default: all)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Verify and return the exit code."""
     with cometlog.open(arguments.path, read_only=True) as client:
-        streams = client.streams(arguments.stream)
-    if not streams and arguments.stream != "*":
-        print(f"no stream of {arguments.path} matches {arguments.stream!r}")
-        return EXIT_WRONG_USE
+        streams = matching_streams(client, arguments.stream)
     reports = [survey_shard(parse_stream(name).directory(arguments.path), name) for name in streams]
     damages = sum(len(report.damages) for report in reports)
     if arguments.json:

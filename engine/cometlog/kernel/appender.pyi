@@ -2,6 +2,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, final
 
 from cometlog.kernel.fork_guard import ForkGuard
+from cometlog.kernel.histogram import LatencySampler
 from cometlog.kernel.mapping import Mapping
 
 APPENDED: Final[int]
@@ -10,6 +11,7 @@ STALE: Final[int]
 SEALED: Final[int]
 UNBACKED: Final[int]
 FENCED: Final[int]
+FENCES_MAX: Final[int]
 
 @final
 class Appender:
@@ -25,6 +27,7 @@ class Appender:
         self,
         stream: str,
         guard: ForkGuard,
+        sampler: LatencySampler,
         *,
         resolve: Callable[[int], None],
         compress: Callable[[bytes], tuple[bytes, int]],
@@ -42,5 +45,4 @@ class Appender:
     def extend(self, entries: Iterable[bytes]) -> range: ...
     def append_compressed(self, items: list[bytes]) -> int: ...
     def next_entry(self) -> int: ...
-    def wait_until_backed(self, units: int, timeout_ns: int) -> bool: ...
     def check_batch_bytes(self, length: int) -> None: ...

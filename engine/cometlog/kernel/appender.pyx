@@ -14,14 +14,17 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from cometlog.errors import AppendFencedError, BatchTooLargeError
+from cometlog.errors import BatchTooLargeError
 from cometlog.kernel.atomics cimport (
     compare_and_swap_acq_rel, compare_and_swap_seq_cst, fence_release, load_acquire, load_relaxed, load_seq_cst,
-    spin_pause, store_relaxed, store_release,
+    store_relaxed, store_release,
 )
-from cometlog.kernel.batch cimport PREFETCH_DISTANCE, as_bytes, as_list, copy_items, encode_batch, prefetch_object
+from cometlog.kernel.batch cimport (
+    PREFETCH_DISTANCE_MEASURE, as_bytes, as_list, copy_items, encode_batch, prefetch_entry, prefetch_next_frame, prefetch_target,
+)
 from cometlog.kernel.checksum cimport CRC32C_START, crc32c_initialise, crc32c_update, crc32c_finish
 from cometlog.kernel.fork_guard cimport GUARD_CLOSED, GUARD_OPEN, ForkGuard
+from cometlog.kernel.histogram cimport LatencySampler, begin_sample, is_sample, monotonic_clock_ns
 from cometlog.kernel.layout cimport *
 from cometlog.kernel.mapping cimport Mapping
 from cometlog.kernel.step cimport *
@@ -31,22 +34,9 @@ from cometlog.kernel.wall_clock cimport process_clock, sampled_wall_clock_ns
 cdef extern from "invariant.h" nogil:
     void invariant(bint condition)
 
-cdef extern from "clock.h" nogil:
-    uint64_t monotonic_clock_ns()
-
-cdef extern from *:
-    """
-    #define prefetch_for_store(pointer) __builtin_prefetch((pointer), 1)
-    """
-    void prefetch_for_store(void *pointer) nogil
-
 cdef extern from "entry_range.h":
     int entry_range_check() except -1
     object entry_range_new(unsigned long long first, unsigned long long count)
-
-cdef enum:
-    FENCES_MAX = 3
-    CACHE_LINE_BYTES = 64
 
 cdef uint64_t SEALED_BIT = <uint64_t>1 << TAIL_SEALED_SHIFT
 cdef uint64_t ENTRIES_MAX = 0xFFFFFFFF
@@ -64,10 +54,12 @@ cdef class Appender:
     ``batch_bytes_max``: such a batch fits into an empty segment that ``resolve`` makes, whatever segment is bound now.
     """
 
-    def __init__(self, str stream not None, ForkGuard guard not None, *, object resolve,
+    def __init__(self, str stream not None, ForkGuard guard not None, LatencySampler sampler not None, *, object resolve,
                  object compress, size_t compress_from_bytes, size_t batch_bytes_max):
         self.stream = stream
         self.guard = guard
+        self.sampler = sampler
+        self.remaining = &sampler.remaining
         self.open_word = guard.word
         self.clock = process_clock
         self.resolve = resolve
@@ -94,6 +86,7 @@ cdef class Appender:
         self.entry_count = load_relaxed(<uint64_t *>(self.slot + SLOT_ENTRIES))
         self.byte_count = load_relaxed(<uint64_t *>(self.slot + SLOT_BYTES))
         self.fenced_count = load_relaxed(<uint64_t *>(self.slot + SLOT_FENCED))
+        self.retry_count = load_relaxed(<uint64_t *>(self.slot + SLOT_RETRIES))
 
     def bind_segment(self, Mapping segment not None, uint64_t number, uint64_t base, uint64_t capacity_units, bytes uuid):
         """Append into this segment from now on."""
@@ -113,6 +106,7 @@ cdef class Appender:
         """Let appends through; ``bind_slot`` and ``bind_segment`` came before."""
         if self.slot == NULL or self.segment is None:
             raise ValueError("an appender needs a slot and a segment before it opens")
+        self.sampler.restart(self.frame_count, self.base + tail_entries(load_acquire(self.tail)), self.entry_count)
         store_release(self.open_word, GUARD_OPEN)
 
     def close(self):
@@ -133,86 +127,92 @@ cdef class Appender:
         """Append one entry and return its number."""
         return self.append_one(entry)
 
-    cdef object append_one(self, entry):
+    cdef uint64_t append_one(self, entry) except 0xFFFFFFFFFFFFFFFF:
         if not PyBytes_CheckExact(entry):
             entry = as_bytes(entry, 0)
         if <size_t>PyBytes_GET_SIZE(entry) >= self.compress_from_bytes:
             return self.append_compressed([entry])
+        if is_sample(self.remaining):
+            return self.append_measured(entry)
         return self.append_payload(<const uint8_t *>PyBytes_AS_STRING(entry), PyBytes_GET_SIZE(entry), 1, CODEC_NONE)
+
+    cdef uint64_t append_measured(self, bytes entry) except 0xFFFFFFFFFFFFFFFF:
+        cdef uint64_t started_ns = monotonic_clock_ns()
+        cdef uint64_t number = self.append_payload(<const uint8_t *>PyBytes_AS_STRING(entry), PyBytes_GET_SIZE(entry), 1, CODEC_NONE)
+        self.sampler.record(started_ns, number + 1, self.entry_count)
+        return number
 
     cpdef extend(self, entries):
         """Append a batch that becomes visible as a whole; return the range of its entry numbers."""
         cdef list items = entries if type(entries) is list else as_list(entries)
-        cdef Py_ssize_t count = PyList_GET_SIZE(items)
-        cdef Py_ssize_t position
+        cdef Py_ssize_t position, count = PyList_GET_SIZE(items)
         cdef size_t data_bytes = 0
-        cdef object item
-        cdef uint64_t first
+        cdef uint64_t first, started_ns
         cdef bint copied = items is not entries
+        cdef uint8_t *target
+        cdef void *item
         if count == 0:
             return entry_range_new(self.next_entry(), 0)
         if count > MAX_BATCH_ENTRIES:
             raise BatchTooLargeError(f"a batch has at most {MAX_BATCH_ENTRIES} entries, got {count}")
+        target = self.next_frame()
         for position in range(count):
-            if position + PREFETCH_DISTANCE < count:
-                prefetch_object(<void *>PyList_GET_ITEM(items, position + PREFETCH_DISTANCE))
-            item = <object>PyList_GET_ITEM(items, position)
-            if not PyBytes_CheckExact(item):
+            # Meanwhile both ends of the copy that follows come into the cache.
+            if position + PREFETCH_DISTANCE_MEASURE < count:
+                prefetch_entry(<void *>PyList_GET_ITEM(items, position + PREFETCH_DISTANCE_MEASURE))
+            if target != NULL:
+                prefetch_target(target + data_bytes)
+            # Borrowed: a reference of its own would be two stores into each object.
+            item = <void *>PyList_GET_ITEM(items, position)
+            if not PyBytes_CheckExact(<object>item):
                 if not copied:
                     items = list(items)
                     copied = True
-                item = items[position] = as_bytes(item, position)
-            data_bytes += PyBytes_GET_SIZE(item)
+                items[position] = as_bytes(items[position], position)
+                item = <void *>PyList_GET_ITEM(items, position)
+            data_bytes += PyBytes_GET_SIZE(<object>item)
         if count == 1:
             first = self.append_one(items[0])
         elif data_bytes >= self.compress_from_bytes * <size_t>count:
             first = self.append_compressed(items)
         else:
+            started_ns = begin_sample(self.remaining)
             first = self.append_items(items, data_bytes)
+            if started_ns:
+                self.sampler.record(started_ns, first + <uint64_t>count, self.entry_count)
         return entry_range_new(first, count)
+
+    cdef uint8_t *next_frame(self) noexcept nogil:
+        """Where the next frame will lie, or NULL where nobody can say: appends are not let through, or others append as well."""
+        # Only the active segment is known to be mapped, in `claim` as well.
+        if load_acquire(self.open_word) == GUARD_OPEN and load_acquire(self.active) == self.number:
+            if tail_units(load_relaxed(self.tail)) == self.own_end:
+                return self.frames + self.own_end * UNIT_BYTES
+        return NULL
 
     def append_compressed(self, list items not None):
         """Append a batch whose mean entry is large enough to try compression; return its first number."""
         # The list may be the caller's, and other threads run while it is compressed: the count is that of the batch.
         cdef Py_ssize_t count = PyList_GET_SIZE(items)
+        cdef uint64_t started_ns = begin_sample(self.remaining)
         cdef bytes batch = encode_batch(items)
         cdef bytes payload
+        cdef uint64_t number
         cdef int codec
         self.check_batch_bytes(PyBytes_GET_SIZE(batch))
         payload, codec = self.compress(batch)
-        return self.append_payload(
+        number = self.append_payload(
             <const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), count, codec
         )
+        if started_ns:
+            self.sampler.record(started_ns, number + <uint64_t>count, self.entry_count)
+        return number
 
     def next_entry(self):
         """Return the number that the next entry gets if nobody else appends first."""
         if load_acquire(self.open_word) != GUARD_OPEN or load_acquire(self.active) != self.number:
             self.resolve(NOT_OPEN if load_acquire(self.open_word) != GUARD_OPEN else STALE)
         return self.base + tail_entries(load_acquire(self.tail))
-
-    def wait_until_backed(self, uint64_t units, uint64_t timeout_ns):
-        """Spin, without the GIL and without a system call, until the segment backs ``units`` or the time is up.
-
-        The time counts from the last growth seen, so a slow disk that makes progress is waited for. True if backed.
-        """
-        cdef uint64_t deadline = monotonic_clock_ns() + timeout_ns
-        cdef uint64_t seen = load_acquire(self.backed)
-        cdef uint64_t now
-        cdef int _turn
-        cdef Mapping pinned = self.segment
-        pinned.exports += 1
-        with nogil:
-            while seen < units:
-                for _turn in range(64):
-                    spin_pause()
-                now = load_acquire(self.backed)
-                if now != seen:
-                    deadline = monotonic_clock_ns() + timeout_ns
-                    seen = now
-                elif monotonic_clock_ns() > deadline:
-                    break
-        pinned.exports -= 1
-        return seen >= units
 
     def check_batch_bytes(self, size_t length):
         """Raise BatchTooLargeError when a batch of ``length`` bytes does not fit the limits of this shard."""
@@ -255,6 +255,10 @@ cdef class Appender:
             # acq_rel: orders the BUSY store before the claim for whoever reads the new tail (PROTOCOL D1, D3).
             if compare_and_swap_acq_rel(self.tail, tail, tail + (entries << TAIL_ENTRIES_SHIFT) + units):
                 break
+            self.retry_count += 1
+            store_relaxed(<uint64_t *>(self.slot + SLOT_RETRIES), self.retry_count)
+        self.is_alone = tail_units(tail) == self.own_end
+        self.own_end = needed
         step(STEP_ALLOCATED)
         invariant(needed <= self.capacity and needed <= load_acquire(self.backed))
         if not compare_and_swap_acq_rel(
@@ -289,10 +293,8 @@ cdef class Appender:
         state = crc32c_finish(crc32c_update(state, trailer, 28))
         (<uint64_t *>(frame + FRAME_CHECKSUM))[0] = state | (meta << 32)
         (<uint64_t *>(frame + FRAME_TIMESTAMP))[0] = timestamp
-        # The lines after the next frame's first two, which the CPU fetches by itself.
-        prefetch_for_store(frame + units * UNIT_BYTES + 2 * CACHE_LINE_BYTES)
-        prefetch_for_store(frame + units * UNIT_BYTES + 3 * CACHE_LINE_BYTES)
-        prefetch_for_store(frame + units * UNIT_BYTES + 4 * CACHE_LINE_BYTES)
+        if self.is_alone:
+            prefetch_next_frame(frame + units * UNIT_BYTES)
         step(STEP_FINISHED)
         # seq_cst: the commit is the last store into the frame, and it precedes the load of the waiting flag below.
         if not compare_and_swap_seq_cst(
@@ -330,7 +332,9 @@ cdef class Appender:
         memcpy(self.frames + tail_units(claimed[0]) * UNIT_BYTES + FRAME_PAYLOAD, data, length)
         return self.commit(claimed[0], units, meta, timestamp, state)
 
-    cdef object append_payload(self, const uint8_t *data, size_t length, uint64_t entries, uint64_t codec):
+    cdef uint64_t append_payload(
+        self, const uint8_t *data, size_t length, uint64_t entries, uint64_t codec
+    ) except 0xFFFFFFFFFFFFFFFF:
         cdef uint64_t claimed = 0
         cdef int fences = 0
         cdef int status
@@ -343,7 +347,7 @@ cdef class Appender:
             if self.unblock(status, &fences):
                 return self.base + tail_entries(claimed)
 
-    cdef object append_items(self, list items, size_t data_bytes):
+    cdef uint64_t append_items(self, list items, size_t data_bytes) except 0xFFFFFFFFFFFFFFFF:
         """Append two or more bytes objects, copied one by one into the map."""
         cdef uint64_t count = PyList_GET_SIZE(items)
         cdef size_t offsets_bytes = 4 * (count + 1)
@@ -386,10 +390,6 @@ cdef class Appender:
             fences[0] += 1
             if fences[0] < FENCES_MAX:
                 return 0
-            raise AppendFencedError(
-                f"{self.stream}: the append stalled so long that other processes gave its range up, "
-                f"{FENCES_MAX} times; nothing of it is visible"
-            )
         if status != APPENDED:
             self.resolve(status)
             return 0

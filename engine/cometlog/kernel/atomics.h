@@ -22,8 +22,10 @@ static inline int compare_and_swap_seq_cst(uint64_t *word, uint64_t expected, ui
 
 static inline uint64_t fetch_or_acq_rel(uint64_t *word, uint64_t bits) { return __atomic_fetch_or(word, bits, __ATOMIC_ACQ_REL); }
 static inline uint64_t fetch_and_acq_rel(uint64_t *word, uint64_t bits) { return __atomic_fetch_and(word, bits, __ATOMIC_ACQ_REL); }
+static inline uint64_t fetch_add_relaxed(uint64_t *word, uint64_t value) { return __atomic_fetch_add(word, value, __ATOMIC_RELAXED); }
 static inline uint32_t fetch_add_acq_rel_u32(uint32_t *word, uint32_t value) { return __atomic_fetch_add(word, value, __ATOMIC_ACQ_REL); }
 static inline uint32_t load_acquire_u32(const uint32_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+static inline void store_release_u32(uint32_t *word, uint32_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
 static inline void fence_release(void) { __atomic_thread_fence(__ATOMIC_RELEASE); }
 static inline void fence_seq_cst(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 

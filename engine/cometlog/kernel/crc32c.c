@@ -32,6 +32,7 @@
 
 #define GENERATOR_REFLECTED UINT32_C(0x82F63B78) /* x^32 + x^28 + x^27 + ... + x^6 + 1; RFC 3720, 12.1 */
 #define WORD_BYTES 8
+#define FEW_WORDS_MAX 15
 
 /* ---- Tables: eight bytes a step ---- */
 
@@ -72,6 +73,18 @@ static uint32_t update_table(uint32_t state, const void *data, size_t length)
     for (; length > 0; length--, bytes++)
         state = (state >> 8) ^ byte_tables[0][(state ^ *bytes) & 0xFF];
     return state;
+}
+
+static uint32_t update_frame_table(
+    uint32_t state, const void *data, size_t length, uint64_t unit, uint64_t word, uint64_t timestamp_ns, uint32_t meta
+)
+{
+    unsigned char behind[28];
+    memcpy(behind, &unit, 8);
+    memcpy(behind + 8, &word, 8);
+    memcpy(behind + 16, &timestamp_ns, 8);
+    memcpy(behind + 24, &meta, 4);
+    return update_table(update_table(state, data, length), behind, sizeof behind);
 }
 
 /* ---- The CPU's instruction ----
@@ -128,47 +141,7 @@ HARDWARE_TARGET static inline uint64_t lanes_product(uint64_t first, uint64_t se
 #endif
 
 #ifdef HARDWARE_ARM64
-#define HARDWARE_NAME "armv8-crc 3 lanes"
-/* Estimated, not measured: the two products cost some 50 cycles, a word saved from the chain is worth one or two. */
-#define LANES_WORDS_MIN 96
-
-/* Compiler built-ins, because clang before 16 hides those of arm_acle.h unless the whole file is built for them. */
-#ifdef __clang__
-#define HARDWARE_TARGET __attribute__((target("crc")))
-#define HARDWARE_CRC32C_WORD __builtin_arm_crc32cd
-#else
-#define HARDWARE_TARGET __attribute__((target("+crc")))
-#define HARDWARE_CRC32C_WORD __builtin_aarch64_crc32cx
-#endif
-
-static bool hardware_supported(void)
-{
-    return (getauxval(AT_HWCAP) & HWCAP_CRC32) != 0;
-}
-
-HARDWARE_TARGET static inline uint64_t hardware_word(uint64_t state, uint64_t word)
-{
-    return HARDWARE_CRC32C_WORD((uint32_t)state, word);
-}
-
-/* By integer multiplication, because CPUs with this instruction may lack the carry-less one. With only every fourth bit
- * kept on both sides, a column of the product sums at most eight ones, which stay inside its four bits. */
-static inline uint64_t multiply_carryless(uint64_t left, uint64_t right)
-{
-    uint64_t product = 0;
-    for (int column = 0; column < 4; column++) {
-        uint64_t sum = 0;
-        for (int shift = 0; shift < 4; shift++)
-            sum ^= (left & UINT64_C(0x11111111) << shift) * (right & UINT64_C(0x11111111) << ((column - shift) & 3));
-        product |= sum & UINT64_C(0x1111111111111111) << column;
-    }
-    return product;
-}
-
-static inline uint64_t lanes_product(uint64_t first, uint64_t second, const uint64_t shifts[2])
-{
-    return multiply_carryless(first, shifts[1]) ^ multiply_carryless(second, shifts[0]);
-}
+#include "crc32c_arm64.h"
 #endif
 
 static inline uint64_t load_word(const unsigned char *bytes)
@@ -194,7 +167,43 @@ static inline uint64_t load_tail(const unsigned char *end, size_t tail_bytes, si
     return bytes[0] | (uint64_t)bytes[middle] << (8 * middle) | (uint64_t)end[-1] << (8 * (tail_bytes - 1));
 }
 
-HARDWARE_TARGET static uint32_t update_hardware(uint32_t start, const void *data, size_t length)
+/* Feeds the `words` words, at most FEW_WORDS_MAX, before `end`: one jump instead of a branch for each. */
+HARDWARE_TARGET static inline uint64_t feed_few_words(uint64_t state, const unsigned char *end, size_t words)
+{
+#define FEED(number) \
+    case number: \
+        state = hardware_word(state, load_word(end - (number) * WORD_BYTES)); \
+        __attribute__((fallthrough))
+    switch (words) {
+        FEED(15);
+        FEED(14);
+        FEED(13);
+        FEED(12);
+        FEED(11);
+        FEED(10);
+        FEED(9);
+        FEED(8);
+        FEED(7);
+        FEED(6);
+        FEED(5);
+        FEED(4);
+        FEED(3);
+        FEED(2);
+        FEED(1);
+    default:
+        return state;
+    }
+#undef FEED
+}
+
+/* Feeds the last 1 to 7 bytes of a word: the end of a word of zeros; the part of the state that lies behind it joins unchanged. */
+HARDWARE_TARGET static inline uint64_t hardware_tail(uint64_t state, uint64_t tail, size_t tail_bytes)
+{
+    uint64_t fed = hardware_word(0, (state ^ tail) << (8 * (WORD_BYTES - tail_bytes)));
+    return state >> (8 * tail_bytes) ^ fed;
+}
+
+HARDWARE_TARGET static inline uint32_t feed_hardware(uint32_t start, const void *data, size_t length)
 {
     const unsigned char *bytes = data;
     uint64_t state = start;
@@ -216,17 +225,41 @@ HARDWARE_TARGET static uint32_t update_hardware(uint32_t start, const void *data
         bytes += WORD_BYTES + 2 * lane_bytes;
         words -= 3 * lane_words;
     }
-    for (; words > 0; words--, bytes += WORD_BYTES)
+    for (; words > FEW_WORDS_MAX; words--, bytes += WORD_BYTES)
         state = hardware_word(state, load_word(bytes));
-    /* One step for all seven tails: branches on 4, 2 and 1 bytes are mispredicted when lengths vary, and cost 6 ns. The
-     * tail is fed as the end of a word of zeros; the part of the state that lies behind it joins unchanged. */
+    bytes += words * WORD_BYTES;
+    state = feed_few_words(state, bytes, words);
+    /* One step for all seven tails: branches on 4, 2 and 1 bytes are mispredicted when lengths vary, and cost 6 ns. */
     size_t tail_bytes = length % WORD_BYTES;
     if (tail_bytes == 0)
         return (uint32_t)state;
-    uint64_t tail = load_tail(bytes + tail_bytes, tail_bytes, length);
-    uint64_t fed = hardware_word(0, (state ^ tail) << (8 * (WORD_BYTES - tail_bytes)));
-    return (uint32_t)(state >> (8 * tail_bytes) ^ fed);
+    return (uint32_t)hardware_tail(state, load_tail(bytes + tail_bytes, tail_bytes, length), tail_bytes);
 }
+
+HARDWARE_TARGET static uint32_t update_hardware(uint32_t state, const void *data, size_t length)
+{
+    return feed_hardware(state, data, length);
+}
+
+/* Feeds the 28 bytes behind a payload. */
+HARDWARE_TARGET static inline uint32_t feed_behind(
+    uint64_t state, uint64_t unit, uint64_t word, uint64_t timestamp_ns, uint32_t meta
+)
+{
+    state = hardware_word(hardware_word(hardware_word(state, unit), word), timestamp_ns);
+    return (uint32_t)hardware_tail(state, meta, 4);
+}
+
+HARDWARE_TARGET static uint32_t update_frame_hardware(
+    uint32_t start, const void *data, size_t length, uint64_t unit, uint64_t word, uint64_t timestamp_ns, uint32_t meta
+)
+{
+    return feed_behind(feed_hardware(start, data, length), unit, word, timestamp_ns, meta);
+}
+
+#ifdef HARDWARE_X86_64
+#include "crc32c_fold.h"
+#endif
 #endif
 
 /* ---- Choice ---- */
@@ -240,12 +273,16 @@ static bool table_supported(void)
 static const struct implementation {
     const char *name;
     crc32c_function *update;
+    crc32c_frame_function *update_frame;
     bool (*supported)(void);
 } implementations[] = {
-#ifdef HARDWARE_NAME
-    {HARDWARE_NAME, update_hardware, hardware_supported},
+#ifdef FOLD_NAME
+    {FOLD_NAME, update_fold, update_frame_fold, fold_supported},
 #endif
-    {"table", update_table, table_supported},
+#ifdef HARDWARE_NAME
+    {HARDWARE_NAME, update_hardware, update_frame_hardware, hardware_supported},
+#endif
+    {"table", update_table, update_frame_table, table_supported},
 };
 
 #define IMPLEMENTATION_COUNT (sizeof implementations / sizeof implementations[0])
@@ -256,11 +293,21 @@ static uint32_t update_first(uint32_t state, const void *data, size_t length)
     return crc32c_update(state, data, length);
 }
 
-crc32c_function *crc32c_selected = update_first;
-
-static void select_implementation(crc32c_function *update)
+static uint32_t update_frame_first(
+    uint32_t state, const void *data, size_t length, uint64_t unit, uint64_t word, uint64_t timestamp_ns, uint32_t meta
+)
 {
-    __atomic_store_n(&crc32c_selected, update, __ATOMIC_RELEASE);
+    crc32c_initialise();
+    return crc32c_update_frame(state, data, length, unit, word, timestamp_ns, meta);
+}
+
+crc32c_function *crc32c_selected = update_first;
+crc32c_frame_function *crc32c_selected_frame = update_frame_first;
+
+static void select_implementation(const struct implementation *chosen)
+{
+    __atomic_store_n(&crc32c_selected, chosen->update, __ATOMIC_RELEASE);
+    __atomic_store_n(&crc32c_selected_frame, chosen->update_frame, __ATOMIC_RELEASE);
 }
 
 static const struct implementation *find_available(size_t index)
@@ -277,7 +324,10 @@ static void initialise_once(void)
 #ifdef HARDWARE_NAME
     fill_lane_shifts();
 #endif
-    select_implementation(find_available(0)->update);
+#ifdef FOLD_NAME
+    fill_fold_factors();
+#endif
+    select_implementation(find_available(0));
 }
 
 void crc32c_initialise(void)
@@ -307,7 +357,7 @@ int crc32c_force(const char *name)
     crc32c_initialise();
     for (size_t i = 0; i < IMPLEMENTATION_COUNT; i++)
         if (implementations[i].supported() && strcmp(implementations[i].name, name) == 0) {
-            select_implementation(implementations[i].update);
+            select_implementation(&implementations[i]);
             return 0;
         }
     return -1;

@@ -24,14 +24,18 @@
 #pragma GCC visibility push(hidden)
 
 typedef uint32_t crc32c_function(uint32_t state, const void *data, size_t length);
+typedef uint32_t crc32c_frame_function(
+    uint32_t state, const void *data, size_t length, uint64_t unit, uint64_t word, uint64_t timestamp_ns, uint32_t meta
+);
 
-/* Owned by crc32c.c. Until crc32c_initialise has run it points at a function that initialises first. */
+/* Owned by crc32c.c. Until crc32c_initialise has run they point at functions that initialise first. */
 extern crc32c_function *crc32c_selected;
+extern crc32c_frame_function *crc32c_selected_frame;
 
 /* Fill the tables and select the fastest implementation this CPU has. Idempotent; call it when a module is imported. */
 void crc32c_initialise(void);
 
-/* Name of the selected implementation: "sse4.2 3 lanes", "armv8-crc 3 lanes" or "table". */
+/* Name of the selected implementation: "avx512 vpclmulqdq", "sse4.2 3 lanes", "armv8-crc 3 lanes" or "table". */
 const char *crc32c_implementation(void);
 
 /* Name of the index-th implementation usable on this CPU, fastest first, or NULL past the last. */
@@ -45,6 +49,15 @@ int crc32c_force(const char *name);
 static inline uint32_t crc32c_update(uint32_t state, const void *data, size_t length)
 {
     return __atomic_load_n(&crc32c_selected, __ATOMIC_ACQUIRE)(state, data, length);
+}
+
+/* Goes on over a payload and the 28 bytes of its frame that come behind it: as crc32c_update of both, in one call. */
+static inline uint32_t crc32c_update_frame(
+    uint32_t state, const void *data, size_t length, uint64_t unit, uint64_t word, uint64_t timestamp_ns, uint32_t meta
+)
+{
+    crc32c_frame_function *selected = __atomic_load_n(&crc32c_selected_frame, __ATOMIC_ACQUIRE);
+    return selected(state, data, length, unit, word, timestamp_ns, meta);
 }
 
 static inline uint32_t crc32c_finish(uint32_t state)

@@ -1,9 +1,11 @@
-"""Writing frames by pwrite, for the write paths that hold a lock."""
+"""Writing frames by pwrite or io_uring, for the write paths that hold a lock."""
 
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from cometlog.kernel.histogram cimport LatencySampler
 from cometlog.kernel.mapping cimport Mapping
+from cometlog.kernel.ring cimport Ring
 
 cpdef enum:
     WRITTEN = 0
@@ -14,6 +16,7 @@ cpdef enum:
 
 @cython.final
 cdef class FrameWriter:
+    cdef Ring ring
     cdef Mapping segment
     cdef int fd
     cdef readonly uint64_t number
@@ -24,6 +27,13 @@ cdef class FrameWriter:
     cdef size_t scratch_bytes
     cdef uint64_t pending_units
     cdef uint64_t pending_entries
+    cdef uint8_t *slot
+    cdef Mapping control
+    cdef LatencySampler sampler
+    cdef uint64_t frame_count
+    cdef uint64_t entry_count
+    cdef uint64_t byte_count
+    cdef uint64_t following
     cdef readonly uint64_t needed_units
 
     cdef uint64_t units_for(self, size_t length)

@@ -1,4 +1,4 @@
-"""Writing frames by pwrite, for the write paths that hold a lock (PROTOCOL H).
+"""Writing frames by pwrite or io_uring, for the write paths that hold a lock (PROTOCOL H).
 
 Thread safety: the caller holds the lock of its path (byte 4, or byte 0 and a mutex) from ``put`` to ``publish``.
 Invariants: the frame is whole in the file before the tail is stored; the tail store (release) is the commit; a frame that was cut off
@@ -16,11 +16,13 @@ from libc.string cimport memcpy, memset
 
 import os
 
-from cometlog.kernel.atomics cimport load_acquire, store_release
+from cometlog.kernel.atomics cimport load_acquire, load_relaxed, store_relaxed, store_release
 from cometlog.kernel.batch cimport copy_items
 from cometlog.kernel.checksum cimport CRC32C_START, crc32c_finish, crc32c_initialise, crc32c_update
+from cometlog.kernel.histogram cimport LatencySampler, begin_sample
 from cometlog.kernel.layout cimport *
 from cometlog.kernel.mapping cimport Mapping
+from cometlog.kernel.ring cimport Ring
 from cometlog.kernel.step cimport *
 
 cdef extern from "invariant.h" nogil:
@@ -39,10 +41,30 @@ crc32c_initialise()
 
 @cython.final
 cdef class FrameWriter:
-    """Encodes one frame at a time into a buffer of its own and writes it behind the tail of the bound segment."""
+    """Encodes one frame at a time into a buffer of its own and writes it behind the tail of the bound segment.
+
+    With a ring the frame is written and synced in one submission, and ``ring.check_sync`` says whether it is durable; else by pwrite.
+    """
+
+    def __init__(self, Ring ring=None):
+        self.ring = ring
 
     def __dealloc__(self):
         free(self.scratch)
+
+    def bind_slot(self, Mapping control not None, uint64_t index, LatencySampler sampler not None):
+        """Count what is appended in slot ``index``, which the caller holds; once, before the first segment is bound."""
+        control.check_writable()
+        if index >= <uint64_t>SLOT_COUNT:
+            raise IndexError(f"slot {index} of {SLOT_COUNT}")
+        control.check_range(0, CONTROL_SIZE_BYTES)
+        self.control = control
+        self.slot = control.base + CONTROL_SLOTS + index * SLOT_SIZE_BYTES
+        self.sampler = sampler
+        self.frame_count = load_relaxed(<uint64_t *>(self.slot + SLOT_FRAMES))
+        self.entry_count = load_relaxed(<uint64_t *>(self.slot + SLOT_ENTRIES))
+        self.byte_count = load_relaxed(<uint64_t *>(self.slot + SLOT_BYTES))
+        self.sampler.restart(self.frame_count, 0, self.entry_count)
 
     def bind_segment(
         self, Mapping segment not None, int fd, uint64_t number, uint64_t base, uint64_t capacity_units, bytes uuid
@@ -50,6 +72,10 @@ cdef class FrameWriter:
         """Write into this segment from now on."""
         segment.check_writable()
         segment.check_range(0, SEGMENT_HEADER_BYTES + capacity_units * UNIT_BYTES)
+        if self.slot == NULL:
+            raise ValueError("a frame writer needs a slot before a segment")
+        if self.segment is None:
+            self.sampler.seen_next = base + tail_entries(load_acquire(<uint64_t *>(segment.base + SEGMENT_TAIL)))
         self.segment = segment
         self.fd = fd
         self.number = number
@@ -98,8 +124,23 @@ cdef class FrameWriter:
         # release: who loads this tail (acquire) sees what pwrite put below it. No CAS: the lock keeps other writers of the tail out.
         store_release(tail, before + (self.pending_entries << TAIL_ENTRIES_SHIFT) + self.pending_units)
         step(STEP_PUBLISHED)
+        self.frame_count += 1
+        self.entry_count += self.pending_entries
+        self.byte_count += self.pending_units * UNIT_BYTES
+        store_relaxed(<uint64_t *>(self.slot + SLOT_FRAMES), self.frame_count)
+        store_relaxed(<uint64_t *>(self.slot + SLOT_ENTRIES), self.entry_count)
+        store_relaxed(<uint64_t *>(self.slot + SLOT_BYTES), self.byte_count)
+        self.following = self.base + tail_entries(before) + self.pending_entries
         self.pending_units = 0
-        return self.base + tail_entries(before)
+        return self.following - self.pending_entries
+
+    def begin(self):
+        """Return 0, or the time at which an append began that ``measure`` is to be told of: every 64th."""
+        return begin_sample(&self.sampler.remaining)
+
+    def measure(self, uint64_t started_ns):
+        """Count the latency of the append that was published last and began at ``started_ns``."""
+        self.sampler.record(started_ns, self.following, self.entry_count)
 
     @property
     def next_entry(self):
@@ -152,7 +193,10 @@ cdef class FrameWriter:
         (<uint64_t *>self.scratch)[0] = trailer[1]
         (<uint64_t *>(self.scratch + FRAME_CHECKSUM))[0] = state | (meta << 32)
         (<uint64_t *>(self.scratch + FRAME_TIMESTAMP))[0] = trailer[2]
-        write_whole(self.fd, self.scratch, length, SEGMENT_HEADER_BYTES + unit * UNIT_BYTES)
+        if self.ring is None:
+            write_whole(self.fd, self.scratch, length, SEGMENT_HEADER_BYTES + unit * UNIT_BYTES)
+        else:
+            self.ring.write_frame(self.fd, self.scratch, length, SEGMENT_HEADER_BYTES + unit * UNIT_BYTES)
         step(STEP_WRITTEN)
         self.pending_units = units
         self.pending_entries = meta & META_ENTRIES_MASK

@@ -18,4 +18,5 @@ cdef class GroupPosition:
     cdef readonly bint moved_back
     cdef object settle
 
+    cdef int check_open(self) except -1
     cdef int raise_to(self, uint64_t number) except -1

@@ -12,6 +12,8 @@ somebody lowered is left alone and ``moved_back`` says so. A checkpoint that was
 cimport cython
 from libc.stdint cimport uint64_t
 
+from cometlog.errors import ClosedError
+
 from cometlog.kernel.atomics cimport compare_and_swap_acq_rel, fence_seq_cst, load_acquire, store_release
 from cometlog.kernel.layout cimport (
     GROUP_CHECKPOINT, GROUP_COUNT, GROUP_POSITION, GROUP_SIZE_BYTES, OFFSETS_GROUPS, OFFSETS_SIZE_BYTES,
@@ -63,8 +65,10 @@ cdef class GroupPosition:
 
         Raises ValueError where both are damaged.
         """
-        cdef uint64_t word = load_acquire(self.word)
-        cdef uint64_t known = word
+        cdef uint64_t word
+        cdef uint64_t known
+        self.check_open()
+        known = word = load_acquire(self.word)
         if not position_word_holds(known):
             known = load_acquire(self.checkpoint_word)
             if not position_word_holds(known):
@@ -74,12 +78,17 @@ cdef class GroupPosition:
         self.moved_back = False
         return self.following
 
+    cdef int check_open(self) except -1:
+        if self.mapping.base == NULL:
+            raise ClosedError("the consumer of this position is closed")
+        return 0
+
     def settle_from(self, uint64_t stop):
         """Say that acknowledgements in order are plain below ``stop``: those entries were delivered and none is settled already."""
         self.plain_stop = stop
 
     def ack(self, uint64_t number):
-        """Acknowledge one entry."""
+        """Acknowledge one entry. Raises ClosedError where the consumer was closed."""
         if number == self.following and number < self.plain_stop:
             self.raise_to(number + 1)
         elif number >= self.following:
@@ -100,6 +109,7 @@ cdef class GroupPosition:
     cdef int raise_to(self, uint64_t number) except -1:
         cdef uint64_t raised = position_word(number)
         cdef uint64_t word
+        self.check_open()
         self.following = number
         if number <= self.floor:
             return 0
@@ -121,8 +131,10 @@ cdef class GroupPosition:
 
     def write_checkpoint(self):
         """Copy the position to the checkpoint word and return it; the caller syncs the file."""
-        cdef uint64_t word = load_acquire(self.word)
-        cdef uint64_t again = word
+        cdef uint64_t word
+        cdef uint64_t again
+        self.check_open()
+        again = word = load_acquire(self.word)
         while position_word_holds(again):
             word = again
             store_release(self.checkpoint_word, word)

@@ -20,6 +20,8 @@ cdef class IndexWriter:
     cdef pthread_mutex_t mutex
     cdef Mapping mapping
     cdef Py_buffer view
+    cdef Py_buffer counters
+    cdef uint64_t *checkpoints
     cdef object file_name
     cdef const char *path
     cdef char temporary[256]

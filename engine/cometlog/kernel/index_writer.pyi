@@ -14,6 +14,7 @@ class IndexWriter:
         directory_fd: int,
         file_name: str,
         mode: int = 0o600,
+        statistics: Mapping | None = None,
     ) -> Self: ...
     @property
     def covered_units(self) -> int: ...

@@ -17,14 +17,15 @@ from libc.string cimport memcmp, memcpy, memset
 
 import os
 
-from cometlog.kernel.atomics cimport load_acquire
+from cometlog.kernel.atomics cimport fetch_add_relaxed, load_acquire
 from cometlog.kernel.boundary cimport CHUNK_RECORDS, Boundary, decode_record, encode_record, find_chunk
 from cometlog.kernel.checksum cimport CRC32C_START, crc32c_finish, crc32c_initialise, crc32c_update
 from cometlog.kernel.fork_guard cimport this_process
 from cometlog.kernel.layout cimport (
     BOUNDARY_SIZE_BYTES, FORMAT_VERSION, INDEX_CHECKSUM, INDEX_COUNT, INDEX_COVERED_ENTRIES,
     INDEX_COVERED_LIVE, INDEX_COVERED_UNIT, INDEX_FORMAT, INDEX_HEADER_BYTES, INDEX_INTERVAL, INDEX_MAGIC,
-    INDEX_UUID, SEGMENT_BACKED, SEGMENT_HEADER_BYTES, SEGMENT_TAIL, UNIT_BYTES, tail_entries, tail_units,
+    INDEX_UUID, SEGMENT_BACKED, SEGMENT_HEADER_BYTES, SEGMENT_TAIL, STATISTICS_CHECKPOINTS, UNIT_BYTES, tail_entries,
+    tail_units,
 )
 from cometlog.kernel.mapping cimport Mapping
 from cometlog.kernel.scan cimport NO_UNIT, STOP_FULL, WalkState, uuid_seed
@@ -90,12 +91,13 @@ cdef class IndexWriter:
     checkpoint.
 
     ``mapping`` covers the segment; ``interval`` is in entries; ``directory_fd`` stays the caller's and
-    outlives this object. A file that is there and true is continued; any other is replaced.
+    outlives this object; checkpoints are counted in ``statistics``, where given. A file that is there and
+    true is continued; any other is replaced.
     """
 
     def __cinit__(
         self, Mapping mapping, const uint8_t[::1] uuid, uint32_t interval, int directory_fd, str file_name,
-        int mode=0o600
+        int mode=0o600, Mapping statistics=None
     ):
         self.process = this_process()
         self.fd = -1
@@ -109,6 +111,10 @@ cdef class IndexWriter:
             raise ValueError(f"not a plain file name of at most {FILE_NAME_BYTES_MAX} bytes: {file_name!r}")
         PyObject_GetBuffer(mapping, &self.view, PyBUF_SIMPLE)
         self.mapping = mapping
+        if statistics is not None:
+            statistics.check_writable()
+            self.checkpoints = statistics.word_at(STATISTICS_CHECKPOINTS)
+            PyObject_GetBuffer(statistics, &self.counters, PyBUF_SIMPLE)
         self.file_name = encoded
         self.path = encoded
         self.directory_fd = directory_fd
@@ -127,6 +133,7 @@ cdef class IndexWriter:
         if self.fd >= 0 and self.process == this_process():
             c_close(self.fd)
         PyBuffer_Release(&self.view)
+        PyBuffer_Release(&self.counters)
         pthread_mutex_destroy(&self.mutex)
 
     cdef void reset(self) noexcept nogil:
@@ -190,6 +197,8 @@ cdef class IndexWriter:
             # Begin anew from what the file says: a header that may be half there decides nothing.
             c_close(self.fd)
             self.fd = -1
+        elif self.checkpoints != NULL:
+            fetch_add_relaxed(self.checkpoints, 1)
         return error
 
     cdef int attach_file(self) noexcept nogil:
@@ -360,6 +369,7 @@ cdef class IndexWriter:
                 pthread_mutex_unlock(&self.mutex)
         # No checkpoint looks at the mapping any more: one that ran has left the mutex, a later one finds `closed`.
         PyBuffer_Release(&self.view)
+        PyBuffer_Release(&self.counters)
         self.mapping = None
 
     @property

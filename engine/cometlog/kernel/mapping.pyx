@@ -16,8 +16,8 @@ from libc.string cimport memcpy
 import os
 
 from cometlog.kernel.atomics cimport (
-    compare_and_swap_seq_cst, fence_seq_cst, fetch_and_acq_rel, fetch_or_acq_rel, load_acquire, load_acquire_u32,
-    raise_to_at_least, store_release,
+    compare_and_swap_seq_cst, fence_seq_cst, fetch_add_relaxed, fetch_and_acq_rel, fetch_or_acq_rel, load_acquire,
+    load_acquire_u32, raise_to_at_least, store_release,
 )
 
 cdef extern from "<sys/mman.h>" nogil:
@@ -142,6 +142,11 @@ cdef class Mapping:
         """Raise the u64 at ``offset`` to ``value`` unless it is there already."""
         self.check_writable()
         raise_to_at_least(self.word_at(offset), value)
+
+    def add(self, size_t offset, uint64_t amount):
+        """Raise the counter at ``offset`` by ``amount``; no raise of several at once is lost, and none orders anything."""
+        self.check_writable()
+        fetch_add_relaxed(self.word_at(offset), amount)
 
     def fence(self):
         """Order everything before against everything after, sequentially consistent."""

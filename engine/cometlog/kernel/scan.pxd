@@ -31,16 +31,35 @@ cpdef enum:
     NO_UNIT = 0x7FFFFFFF
 
 
-cdef struct Frame:
-    uint64_t unit
-    uint64_t timestamp_ns
-    uint64_t payload_bytes
-    uint32_t first_index
-    uint32_t entries
-    uint32_t codec
-    # The entries of the batch that were asked for: `take` of them after the first `skip`.
-    uint32_t skip
-    uint32_t take
+cdef extern from *:
+    """
+    #ifndef COMETLOG_SCANNED_FRAME
+    #define COMETLOG_SCANNED_FRAME
+    #include <stdint.h>
+
+    /* What is known of a frame once it is verified. A read of short entries keeps one for each of them: half a cache line. */
+    typedef struct {
+        uint64_t timestamp_ns;
+        uint32_t unit;
+        uint32_t payload_bytes;
+        uint32_t first_index;
+        uint32_t entries : 24;
+        uint32_t codec : 8;
+        uint32_t skip;
+        uint32_t take;
+    } scanned_frame;
+    #endif
+    """
+    ctypedef struct Frame "scanned_frame":
+        uint64_t timestamp_ns
+        uint32_t unit
+        uint32_t payload_bytes
+        uint32_t first_index
+        uint32_t entries
+        uint32_t codec
+        # The entries of the batch that were asked for: `take` of them after the first `skip`.
+        uint32_t skip
+        uint32_t take
 
 
 cdef struct WalkState:
@@ -86,4 +105,9 @@ cdef class Frames:
     cdef readonly uint64_t base
     cdef readonly uint64_t entries
 
-    cdef int add(self, Frame *frame) except -1 nogil
+    cdef int grow(self) except -1 nogil
+
+
+cdef int collect_frames(
+    WalkState *walk, Frames frames, uint64_t first_index, uint64_t entries_max
+) except -1 nogil

@@ -10,12 +10,14 @@ or stops, so no bytes make a walk run for ever.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
 from cometlog.kernel.atomics cimport load_acquire
-from cometlog.kernel.checksum cimport CRC32C_START, crc32c_finish, crc32c_initialise, crc32c_update
+from cometlog.kernel.checksum cimport (
+    CRC32C_START, crc32c_finish, crc32c_initialise, crc32c_update, crc32c_update_frame,
+)
 from cometlog.kernel.layout cimport (
     CODEC_NONE, CODEC_ZSTD_DICTIONARY, FRAME_CHECKSUM, FRAME_HEADER_BYTES, FRAME_META, FRAME_PAYLOAD,
     FRAME_TIMESTAMP, KIND_CLAIMED, KIND_DATA, KIND_PAD, KIND_SEAL, META_CODEC_SHIFT, META_ENTRIES_MASK,
@@ -27,8 +29,22 @@ from cometlog.kernel.mapping cimport Mapping
 cdef extern from "invariant.h" nogil:
     void invariant(bint condition)
 
-cdef size_t TRAILER_BYTES = 28
-cdef uint64_t FRAME_HEADER_UNITS = FRAME_HEADER_BYTES // UNIT_BYTES
+cdef extern from *:
+    """
+    /* What a walk comes to next: the CPU fetches ahead by itself within a page, and not where a walk crosses into another. No address
+     * faults here. */
+    #define PREFETCH_BYTES 1024
+    static inline void prefetch_frames(const uint8_t *start)
+    {
+        __builtin_prefetch(start + PREFETCH_BYTES);
+        __builtin_prefetch(start + PREFETCH_BYTES + 64);
+    }
+    """
+    void prefetch_frames(const uint8_t *start) nogil
+
+cdef enum:
+    FRAME_HEADER_UNITS = FRAME_HEADER_BYTES // UNIT_BYTES
+    FRAMES_MIN = 8
 
 WRONG_TEXTS = {
     WRONG_KIND: "unknown kind of frame",
@@ -54,18 +70,6 @@ cdef inline uint32_t marker_checksum(uint32_t seed, uint64_t unit, uint32_t low)
     return crc32c_finish(crc32c_update(seed, covered, 12))
 
 
-cdef inline uint32_t frame_checksum(
-    uint32_t seed, const uint8_t *payload, size_t length, uint64_t unit, uint64_t word, uint64_t timestamp_ns,
-    uint32_t meta
-) noexcept nogil:
-    cdef uint8_t trailer[28]
-    memcpy(trailer, &unit, 8)
-    memcpy(trailer + 8, &word, 8)
-    memcpy(trailer + 16, &timestamp_ns, 8)
-    memcpy(trailer + 24, &meta, 4)
-    return crc32c_finish(crc32c_update(crc32c_update(seed, payload, length), trailer, TRAILER_BYTES))
-
-
 cdef inline int stop_corrupt(WalkState *walk, int wrong) noexcept nogil:
     walk.wrong = wrong
     return STOP_CORRUPT
@@ -82,6 +86,11 @@ cdef int walk_step(WalkState *walk, Frame *frame) noexcept nogil:
 
     A stop changes nothing, so the same step can be tried again with a later tail or more readable units.
     """
+    return pass_frame(walk, frame)
+
+
+cdef inline int pass_frame(WalkState *walk, Frame *frame) noexcept nogil:
+    """Do what ``walk_step`` says."""
     cdef uint64_t unit = walk.unit
     cdef uint64_t word, units
     cdef uint32_t kind
@@ -99,7 +108,7 @@ cdef int walk_step(WalkState *walk, Frame *frame) noexcept nogil:
         # on its way.
         return STOP_BLOCKED if walk.next_index < walk.tail_entries else stop_corrupt(walk, WRONG_TAIL)
     if kind == KIND_DATA:
-        return step_data(walk, frame, word)
+        return pass_data(walk, frame, word)
     if kind != KIND_PAD and kind != KIND_SEAL:
         return stop_corrupt(walk, WRONG_KIND)
     if marker_checksum(walk.seed, unit, <uint32_t>word) != word_index(word):
@@ -114,7 +123,7 @@ cdef int walk_step(WalkState *walk, Frame *frame) noexcept nogil:
     return STEP_PAD
 
 
-cdef int step_data(WalkState *walk, Frame *frame, uint64_t word) noexcept nogil:
+cdef inline int pass_data(WalkState *walk, Frame *frame, uint64_t word) noexcept nogil:
     cdef uint64_t unit = walk.unit
     cdef uint64_t units = word_units(word)
     cdef uint64_t timestamp_ns, index, payload_bytes
@@ -125,6 +134,7 @@ cdef int step_data(WalkState *walk, Frame *frame, uint64_t word) noexcept nogil:
     if unit + units > walk.readable_units:
         return stop_window(walk, unit + units)
     invariant(unit + units <= walk.readable_units and unit + units <= walk.tail_units)
+    prefetch_frames(start)
     memcpy(&stored, start + FRAME_CHECKSUM, 4)
     memcpy(&meta, start + FRAME_META, 4)
     memcpy(&timestamp_ns, start + FRAME_TIMESTAMP, 8)
@@ -134,10 +144,10 @@ cdef int step_data(WalkState *walk, Frame *frame, uint64_t word) noexcept nogil:
         return stop_corrupt(walk, WRONG_META)
     payload_bytes -= pad
     if walk.verify and unit != walk.verified_unit:
-        actual = frame_checksum(
+        actual = crc32c_update_frame(
             walk.seed, start + FRAME_PAYLOAD, payload_bytes, unit, word, timestamp_ns, meta
         )
-        if actual != stored:
+        if crc32c_finish(actual) != stored:
             return stop_corrupt(walk, WRONG_CHECKSUM)
     entries = meta & META_ENTRIES_MASK
     codec = (meta >> META_CODEC_SHIFT) & 7
@@ -151,9 +161,9 @@ cdef int step_data(WalkState *walk, Frame *frame, uint64_t word) noexcept nogil:
         return stop_corrupt(walk, WRONG_INDEX)
     if index + entries > walk.tail_entries:
         return stop_corrupt(walk, WRONG_INDEX)
-    frame.unit = unit
+    frame.unit = <uint32_t>unit
     frame.timestamp_ns = timestamp_ns
-    frame.payload_bytes = payload_bytes
+    frame.payload_bytes = <uint32_t>payload_bytes
     frame.first_index = <uint32_t>index
     frame.entries = entries
     frame.codec = codec
@@ -165,6 +175,34 @@ cdef int step_data(WalkState *walk, Frame *frame, uint64_t word) noexcept nogil:
     walk.data_frames += 1
     walk.exact = True
     return STEP_DATA
+
+
+cdef int collect_frames(
+    WalkState *walk, Frames frames, uint64_t first_index, uint64_t entries_max
+) except -1 nogil:
+    """Pass frames and add those with entries from ``first_index`` on, until there are ``entries_max``; see ``Walk.collect``."""
+    cdef WalkState here = walk[0]
+    cdef uint64_t entries = frames.entries
+    cdef Frame *frame
+    cdef int step = STEP_DATA
+    while step <= STEP_PAD:
+        if entries >= entries_max:
+            step = STOP_FULL
+            break
+        if frames.count == frames.allocated:
+            frames.grow()
+        frame = &frames.items[frames.count]
+        step = pass_frame(&here, frame)
+        if step != STEP_DATA or frame.first_index + <uint64_t>frame.entries <= first_index:
+            continue
+        if frame.first_index < first_index:
+            frame.skip = <uint32_t>(first_index - frame.first_index)
+            frame.take -= frame.skip
+        frames.count += 1
+        entries += frame.take
+    frames.entries = entries
+    walk[0] = here
+    return step
 
 
 cdef class Walk:
@@ -253,27 +291,16 @@ cdef class Walk:
         whole, but for one at ``verified_unit``, which an earlier walk verified. The last is added whole:
         ``frames`` may end up with more than ``entries_max``.
         """
-        cdef Frame frame
-        cdef int step = STEP_DATA
+        cdef int reason
         if frames.view.buf != self.view.buf:
             raise ValueError("the frames belong to another mapping")
         self.set_limits(tail, readable_units)
         self.state.verify = True
         self.state.verified_unit = verified_unit
         with nogil:
-            while step <= STEP_PAD:
-                if frames.entries >= entries_max:
-                    step = STOP_FULL
-                    break
-                step = walk_step(&self.state, &frame)
-                if step != STEP_DATA or frame.first_index + <uint64_t>frame.entries <= first_index:
-                    continue
-                if frame.first_index < first_index:
-                    frame.skip = <uint32_t>(first_index - frame.first_index)
-                    frame.take -= frame.skip
-                frames.add(&frame)
-        self.stop = step
-        return step
+            reason = collect_frames(&self.state, frames, first_index, entries_max)
+        self.stop = reason
+        return reason
 
     cdef int set_limits(self, uint64_t tail, uint64_t readable_units) except -1:
         cdef uint64_t mapped_units = (self.view.len - SEGMENT_HEADER_BYTES) // UNIT_BYTES
@@ -307,31 +334,26 @@ cdef class Frames:
     def __len__(self):
         return self.count
 
-    cdef int add(self, Frame *frame) except -1 nogil:
-        cdef Py_ssize_t larger
-        cdef void *grown
-        if self.count == self.allocated:
-            larger = 2 * self.allocated if self.allocated else 8
-            grown = realloc(self.items, <size_t>larger * sizeof(Frame))
-            if grown == NULL:
-                with gil:
-                    raise MemoryError()
-            self.items = <Frame *>grown
-            self.allocated = larger
-        self.items[self.count] = frame[0]
-        self.count += 1
-        self.entries += frame.take
+    cdef int grow(self) except -1 nogil:
+        """Have room for one frame more."""
+        cdef Py_ssize_t larger = max(4 * self.allocated, FRAMES_MIN)
+        cdef void *grown = realloc(self.items, <size_t>larger * sizeof(Frame))
+        if grown == NULL:
+            with gil:
+                raise MemoryError()
+        self.items = <Frame *>grown
+        self.allocated = larger
         return 0
 
     @property
     def last_unit(self):
         """Unit of the last frame, or -1."""
-        return self.items[self.count - 1].unit if self.count else -1
+        return <int64_t>self.items[self.count - 1].unit if self.count else -1
 
     @property
     def last_index(self):
         """Index in the segment of the last frame's first entry, taken or not; -1 without a frame."""
-        return self.items[self.count - 1].first_index if self.count else -1
+        return <int64_t>self.items[self.count - 1].first_index if self.count else -1
 
     @property
     def start_number(self):

@@ -13,10 +13,14 @@ from libc.stdint cimport uint32_t, uint64_t, uint8_t
 import time
 
 from cometlog.kernel.atomics cimport (
-    fence_seq_cst, fetch_add_acq_rel_u32, fetch_and_acq_rel, fetch_or_acq_rel, load_acquire_u32,
+    fence_seq_cst, fetch_add_acq_rel_u32, fetch_and_acq_rel, fetch_or_acq_rel, load_acquire, load_acquire_u32,
+    spin_pause,
 )
-from cometlog.kernel.layout cimport CONTROL_DURABLE_ENTRY, CONTROL_FLAGS, CONTROL_FUTEX, FLAG_WAITING
+from cometlog.kernel.layout cimport CONTROL_DURABLE_ENTRY, CONTROL_FLAGS, CONTROL_FUTEX, FLAG_WAITING, SEGMENT_BACKED
 from cometlog.kernel.mapping cimport Mapping
+
+cdef extern from "clock.h" nogil:
+    uint64_t monotonic_clock_ns()
 
 
 cdef void wake_waiters(uint8_t *control) noexcept nogil:
@@ -117,3 +121,28 @@ def sleep_durable(Mapping control not None, uint32_t seen, double timeout_s):
     with nogil:
         futex_wait(word, seen, &timeout)
     control.exports -= 1
+
+
+def wait_until_backed(Mapping segment not None, uint64_t units, uint64_t timeout_ns):
+    """Spin, without the GIL and without a system call, until a segment backs ``units`` or the time is up.
+
+    The time counts from the last growth seen, so a slow disk that makes progress is waited for. True if backed.
+    """
+    cdef uint64_t *backed = segment.word_at(SEGMENT_BACKED)
+    cdef uint64_t deadline = monotonic_clock_ns() + timeout_ns
+    cdef uint64_t seen = load_acquire(backed)
+    cdef uint64_t now
+    cdef int _turn
+    segment.exports += 1
+    with nogil:
+        while seen < units:
+            for _turn in range(64):
+                spin_pause()
+            now = load_acquire(backed)
+            if now != seen:
+                deadline = monotonic_clock_ns() + timeout_ns
+                seen = now
+            elif monotonic_clock_ns() > deadline:
+                break
+    segment.exports -= 1
+    return seen >= units

@@ -9,6 +9,7 @@ path       processes on a shard     survives a killed process      survives powe
 buffered   one                      everything that returned       what a returned ``sync`` covers
 sync       any, one at a time       everything that returned       everything that returned
 async      any, one at a time       everything that returned       everything that returned
+uring      any, one at a time       everything that returned       everything that returned
 mmap       any, at once             everything that returned       what a returned ``sync`` covers
 =========  =======================  =============================  ==========================================
 
@@ -20,7 +21,7 @@ from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
 from cometlog.config import RetentionConfig
-from cometlog.retention import RemovedSegment
+from cometlog.retention import ExcessBytes, RemovedSegment
 
 
 @runtime_checkable
@@ -51,7 +52,9 @@ class WritePath(Protocol):
     def repair(self, segment_number: int, unit: int) -> None:
         """Resolve a word that a reader found unresolved for long (PROTOCOL D)."""
 
-    def retain(self, limits: RetentionConfig, excess_bytes: int = 0) -> list[RemovedSegment]:
+    def retain(
+        self, limits: RetentionConfig, excess_bytes: ExcessBytes | None = None
+    ) -> list[RemovedSegment]:
         """Remove the shard's oldest segments as the limits say; ``excess_bytes`` more have to go where they may."""
 
     def close(self) -> None:

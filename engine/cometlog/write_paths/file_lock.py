@@ -1,23 +1,26 @@
-"""What the three pwrite paths share: frames written behind the tail under a lock, the tail store as their commit (PROTOCOL H).
+"""What the paths that hold a lock share: frames written behind the tail under a lock, the tail store as their commit (PROTOCOL H).
 
 Thread safety: ``shard.lock`` serialises the threads of a client; each path adds what keeps other processes out.
 """
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from cometlog.compression import Compressor
 from cometlog.config import Config, RetentionConfig
-from cometlog.errors import BatchTooLargeError, ClosedError
+from cometlog.errors import BatchTooLargeError, ClosedError, CometlogError
 from cometlog.forked import attach_lock
 from cometlog.kernel import frame_writer, layout, waiting
 from cometlog.kernel.batch import checked_items, encode_batch
 from cometlog.kernel.fork_guard import process_id
 from cometlog.kernel.frame_writer import FrameWriter
+from cometlog.kernel.histogram import LatencySampler
 from cometlog.names import StreamName
-from cometlog.retention import RemovedSegment
+from cometlog.retention import ExcessBytes, RemovedSegment
 from cometlog.rotation import batch_bytes_max_for
 from cometlog.shard import Shard
+from cometlog.statistics_file import count
 
 
 class FileLockPath:
@@ -36,6 +39,7 @@ class FileLockPath:
         self._attach()
         self._pid = process_id()
         self._compressor = Compressor(config.compression, self.shard.directory)
+        self._compressor.statistics = self.shard.statistics
 
     def _attach(self) -> None:
         root, stream, config = self._arguments
@@ -45,12 +49,16 @@ class FileLockPath:
         )  # fmt: skip
         shard.attach()
         self.shard = shard
-        self._frames = FrameWriter()
+        self._frames = self._new_frame_writer()
+        self._frames.bind_slot(shard.control.mapping, shard.rotation_slot, LatencySampler(shard.statistics))
         try:
             self._begin()
         except BaseException:
             shard.detach()
             raise
+
+    def _new_frame_writer(self) -> FrameWriter:
+        return FrameWriter()
 
     def _begin(self) -> None:
         """Do what a path needs between attaching and its first append."""
@@ -96,6 +104,19 @@ class FileLockPath:
             raise BatchTooLargeError(
                 f"a batch for {self.stream} has at most {self._batch_bytes_max} bytes with its offsets, got {batch_bytes}"
             )
+        started_ns = self._frames.begin()
+        try:
+            first = self._append_checked(items, data_bytes)
+        except ClosedError:
+            raise
+        except (CometlogError, OSError):
+            count(self.shard.statistics, layout.STATISTICS_ERRORS)
+            raise
+        if started_ns:
+            self._frames.measure(started_ns)
+        return first
+
+    def _append_checked(self, items: list[bytes], data_bytes: int) -> int:
         encoded = None
         if data_bytes >= self._compress_from_bytes * len(items):
             encoded = self._compressor.compress(encode_batch(items))
@@ -129,6 +150,7 @@ class FileLockPath:
                 self.shard = inherited
                 raise
             self._pid = process_id()
+            self._compressor.statistics = self.shard.statistics
             inherited.abandon()
 
     def _put(self, items: list[bytes], data_bytes: int, encoded: tuple[bytes, int] | None) -> None:
@@ -144,12 +166,18 @@ class FileLockPath:
             if status == frame_writer.WRITTEN:
                 return
             if status == frame_writer.NOT_BACKED:
-                self.shard.watch.grow(self._frames.needed_units)
+                self._grow()
             else:
                 self.shard.segment.seal()
                 if status == frame_writer.TORN:
                     self.shard.control.count(layout.CONTROL_SEALED_TORN)
                 self._bind()
+
+    def _grow(self) -> None:
+        started_ns = time.monotonic_ns()
+        self.shard.watch.grow(self._frames.needed_units)
+        count(self.shard.statistics, layout.STATISTICS_GROWTH_WAITS)
+        count(self.shard.statistics, layout.STATISTICS_GROWTH_WAIT, time.monotonic_ns() - started_ns)
 
     def _prepare_segment(self) -> None:
         """Do what a path needs before its first frame in the bound segment; raises with nothing written."""
@@ -180,7 +208,9 @@ class FileLockPath:
         self._check_open()
         self.shard.repair(segment_number, unit)
 
-    def retain(self, limits: RetentionConfig, excess_bytes: int = 0) -> list[RemovedSegment]:
+    def retain(
+        self, limits: RetentionConfig, excess_bytes: ExcessBytes | None = None
+    ) -> list[RemovedSegment]:
         """Remove the shard's oldest segments as the limits say."""
         self._check_open()
         return self.shard.retain(limits, excess_bytes)

@@ -3,18 +3,23 @@
 Durable means: a returned append survives the death of every process; power loss only what a returned ``sync`` covers.
 """
 
+import time
 from pathlib import Path
 
 from cometlog.compression import Compressor
 from cometlog.config import Config, RetentionConfig
-from cometlog.errors import ClosedError
+from cometlog.errors import AppendFencedError, ClosedError, CometlogError
 from cometlog.forked import attach_lock
-from cometlog.kernel.appender import UNBACKED, Appender
+from cometlog.kernel import layout
+from cometlog.kernel.appender import FENCED, FENCES_MAX, UNBACKED, Appender
 from cometlog.kernel.fork_guard import process_id
+from cometlog.kernel.histogram import LatencySampler
+from cometlog.kernel.waiting import wait_until_backed
 from cometlog.names import StreamName
-from cometlog.retention import RemovedSegment
+from cometlog.retention import ExcessBytes, RemovedSegment
 from cometlog.rotation import batch_bytes_max_for
 from cometlog.shard import Shard
+from cometlog.statistics_file import count
 
 # Waiting for the helper costs no system call, and a step of it takes 0.1 ms. One that takes longer lacks a CPU, which spinning only
 # takes from it: then the writer grows by itself at once until a wait succeeds again.
@@ -35,8 +40,9 @@ class MmapPath:
         self.shard = Shard(root, stream, config, "mmap", exclusive=False, populate=True)
         self.shard.attach()
         self._compressor = Compressor(config.compression, self.shard.directory)
+        self._sampler = LatencySampler(self.shard.statistics)
         self.writer = Appender(
-            str(stream), self.shard.guard,
+            str(stream), self.shard.guard, self._sampler,
             resolve=self._resolve, compress=self._compressor.compress,
             compress_from_bytes=config.compression.threshold_bytes,
             batch_bytes_max=batch_bytes_max_for(config.storage.segment_size_bytes),
@@ -48,6 +54,8 @@ class MmapPath:
             raise
 
     def _connect(self) -> None:
+        self._sampler.bind(self.shard.statistics)
+        self._compressor.statistics = self.shard.statistics
         self.writer.bind_control(self.shard.control.mapping)
         self.writer.bind_slot(self.shard.slots.take())
         self._bind_segment()
@@ -63,6 +71,20 @@ class MmapPath:
 
     def _resolve(self, status: int) -> None:
         """Arrange what an append found missing, or raise. No claim is held here."""
+        try:
+            self._arrange(status)
+        except ClosedError:
+            raise
+        except (CometlogError, OSError):
+            count(self.shard.statistics, layout.STATISTICS_ERRORS)
+            raise
+
+    def _arrange(self, status: int) -> None:
+        if status == FENCED:
+            raise AppendFencedError(
+                f"{self.writer.stream}: the append stalled so long that other processes gave its range up, "
+                f"{FENCES_MAX} times; nothing of it is visible"
+            )
         if self._closed:
             raise ClosedError(f"the writer of {self.writer.stream} is closed")
         state = self.writer.guard_state
@@ -84,11 +106,15 @@ class MmapPath:
     def _back(self, units: int) -> None:
         if self.shard.control.active != self.shard.segment.number:
             return
-        if not self.shard.watch.growth_failed() and self.writer.wait_until_backed(units, self._patience_ns):
+        started_ns = time.monotonic_ns()
+        segment = self.shard.segment.mapping
+        if not self.shard.watch.growth_failed() and wait_until_backed(segment, units, self._patience_ns):
             self._patience_ns = _PATIENCE_NS_MAX
-            return
-        self._patience_ns = _PATIENCE_NS_MIN
-        self.shard.watch.grow(units)
+        else:
+            self._patience_ns = _PATIENCE_NS_MIN
+            self.shard.watch.grow(units)
+        count(self.shard.statistics, layout.STATISTICS_GROWTH_WAITS)
+        count(self.shard.statistics, layout.STATISTICS_GROWTH_WAIT, time.monotonic_ns() - started_ns)
 
     def _attach_in_child(self) -> None:
         """Attach anew after a fork: the child owns nothing that it inherited (A3)."""
@@ -121,7 +147,9 @@ class MmapPath:
             self._attach_in_child()
         self.shard.repair(segment_number, unit)
 
-    def retain(self, limits: RetentionConfig, excess_bytes: int = 0) -> list[RemovedSegment]:
+    def retain(
+        self, limits: RetentionConfig, excess_bytes: ExcessBytes | None = None
+    ) -> list[RemovedSegment]:
         """Remove the shard's oldest segments as the limits say."""
         if process_id() != self._pid:
             self._attach_in_child()
