@@ -1,9 +1,11 @@
-"""Machine floors: what one primitive costs here, measured in every run and printed beside the tables."""
+"""Machine floors: what one primitive costs here, and the controls; measured in every run and printed beside the tables."""
 
 from __future__ import annotations
 
-from cometbench.benchmark import Benchmark
+from cometbench.benchmark import ENGINE_SUBJECT, Benchmark
+from cometbench.evaluate import CONTROLS, FORKED_AND_FRESH
 from cometbench.experiment import Experiment
+from cometbench.findings import gain_text, sentence
 from cometbench.model import Run
 from cometbench.stats import median_of_worker_medians
 
@@ -32,13 +34,26 @@ def _benchmark(name: str) -> Benchmark:
         metric=metric,
         bytes_per_call=bytes_per_call,
         durability="survives_power_loss" if name.startswith("fdatasync") else "none",
-        rounds="other",
+        rounds="main",
         config={"function": name},
     )
 
 
+def _control(name: str, path: str, *, fresh: bool = False) -> Benchmark:
+    return Benchmark(
+        name=name,
+        experiment="control",
+        subject=path,
+        implementation=ENGINE_SUBJECT,
+        workload="json_line",
+        durability="survives_process_crash",
+        fresh=fresh,
+        config={"write_path": path, "preset": "multi_process"},
+    )
+
+
 def finding(run: Run) -> list[str]:
-    """One sentence per floor that was measured."""
+    """One sentence per floor that was measured, and one on what the controls have shown."""
     lines = []
     for name, (metric, _, what) in _FLOORS.items():
         floor = run.find(f"floor.{name}")
@@ -47,7 +62,13 @@ def finding(run: Run) -> list[str]:
             lines.append(
                 f"{what}: {value / 1e9:.2f} GB/s" if metric == "bandwidth" else f"{what}: {value:,.1f} ns"
             )
-    return lines
+    return lines + sentence(
+        "The same appends measured twice a round: on the mapped path {mmap} as fast the second time, on the buffered one "
+        "{buffered}; in an interpreter started for them instead of a forked process: {fresh}.",
+        mmap=gain_text(run, *CONTROLS["mmap"]),
+        buffered=gain_text(run, *CONTROLS["buffered"]),
+        fresh=gain_text(run, *FORKED_AND_FRESH),
+    )
 
 
 EXPERIMENT = Experiment(
@@ -59,11 +80,18 @@ EXPERIMENT = Experiment(
     ),
     method=(
         "C loops in pyperf worker processes, interleaved with everything else; files lie in the bench "
-        "directory."
+        "directory. Controls: an A/A control runs single appends twice a round under two names, and how far their ratio strays "
+        "from 1 is the noise that a verdict on a ratio has to exceed. The mmap path has one, and the paths that make system calls "
+        "have that of buffered. A further control is the mmap path's benchmark in an interpreter of its own, where all others are "
+        "forked from one that has imported what they need: it shows what that changes."
     ),
     limitations=(
         "A floor is a lower bound of its own primitive, not of a log: an append combines several of them."
     ),
-    benchmarks=tuple(_benchmark(name) for name in _FLOORS),
+    benchmarks=(
+        *(_benchmark(name) for name in _FLOORS),
+        *(_control(name, path) for path, names in CONTROLS.items() for name in names),
+        _control(FORKED_AND_FRESH[1], "mmap", fresh=True),
+    ),
     finding=finding,
 )

@@ -19,10 +19,10 @@ _DURABILITY = {
 }
 
 
-def _path(write_path: str, name: str, experiment: str = "G") -> Benchmark:
+def _path(write_path: str, name: str) -> Benchmark:
     return Benchmark(
         name=name,
-        experiment=experiment,
+        experiment="G",
         subject=write_path,
         implementation=ENGINE_SUBJECT,
         workload="json_line",
@@ -73,8 +73,7 @@ EXPERIMENT = Experiment(
     method=(
         "The same 117-byte entries, one per append, through sync, async and mmap in multi-process mode and "
         "through buffered as the single-process reference, interleaved; ratios pair workers of one round. "
-        "An A/A control runs the mmap benchmark twice a round under two names. Percentiles come from a pass"
-        " of their own with a clock reading around each call; system calls from strace, which is used for "
+        "Percentiles come from a pass of their own with a clock reading around each call; system calls from strace, which is used for "
         "counts only."
     ),
     limitations=(
@@ -82,7 +81,7 @@ EXPERIMENT = Experiment(
         "of that promise as much as of the path. Percentiles are closed-loop service times and hide "
         "waiting. One writer: contention is section Q's."
     ),
-    benchmarks=(*_PATHS, _path("mmap", "control.aa.1", "control"), _path("mmap", "control.aa.2", "control")),
+    benchmarks=_PATHS,
     latency=tuple(dataclasses.replace(path, name=f"G.{path.subject}.latency") for path in _PATHS),
     syscalls=tuple(
         dataclasses.replace(path, name=f"G.{path.subject}.syscalls", appends_max=_APPENDS_IN_ONE_SEGMENT)

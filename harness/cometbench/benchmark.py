@@ -29,10 +29,12 @@ class Benchmark:
     `subjects.contract`); `subject` is the label it is reported under. An append call carries `batch` entries;
     batch 1 calls the subject's single-entry form with a bytes object. `processes` above 1 means as many real
     writer processes on one shard. `metric` is "time_per_append" (nanoseconds for one call) or "bandwidth"
-    (bytes per second). `bytes_per_call` says how much a call writes where the workload does not (floors).
+    (bytes per second). `service` is the dotted path `module:callable` of the server it needs (see `services.shared`).
+    `bytes_per_call` says how much a call writes where the workload does not (floors).
     `value_bytes_max` limits the payload of one value and `appends_max` the system-call pass (0: the profile's
-    limit alone). `rounds` "main" or "other" selects the
-    profile's number of rounds.
+    limit alone). `rounds` "main", "other" or "probe" selects
+    the profile's number of rounds. `fresh` asks for an interpreter started for it, not a process forked from one that has imported
+    what it needs (see `forking`).
     """
 
     name: str
@@ -48,6 +50,8 @@ class Benchmark:
     appends_max: int = 0
     durability: str = "none"
     rounds: str = "main"
+    service: str = ""
+    fresh: bool = False
     config: Mapping[str, ConfigValue] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -68,6 +72,10 @@ class Benchmark:
         return (
             self.bytes_per_call / seconds_per_call if self.metric == "bandwidth" else seconds_per_call * 1e9
         )
+
+    def configured(self, further: Mapping[str, ConfigValue]) -> Benchmark:
+        """Return the specification with `further` in its config."""
+        return dataclasses.replace(self, config={**self.config, **further})
 
     def to_json(self) -> str:
         """Return the specification as one JSON object."""

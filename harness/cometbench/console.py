@@ -7,9 +7,11 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from cometbench import tables
+from cometbench import tables, tables_costs
+from cometbench.alternatives import table_a
 from cometbench.model import Run
 from cometbench.tables import Table
+from cometbench.tables_latency import table_latency
 
 PLAIN_WIDTH = 170
 STYLES = {
@@ -32,7 +34,7 @@ def make_console(*, stderr: bool = False) -> Console:
 
 
 def print_run(run: Run, console: Console) -> None:
-    """Verdict counts, tables Q and G, goals and floors."""
+    """Verdict counts, tables Q, G and A, latency under load, what things cost, goals and floors."""
     counts = tables.verdict_counts(run.claims)
     line = Text("Verdicts: ")
     for verdict, count in counts:
@@ -42,6 +44,12 @@ def print_run(run: Run, console: Console) -> None:
         tables.table_q(run),
         tables.table_q_gains(run),
         tables.table_g(run),
+        table_latency(run.measurements),
+        tables_costs.table_c(run),
+        tables_costs.table_gains(run),
+        tables_costs.table_allocations(run),
+        tables_costs.table_resident(run),
+        table_a(run),
         tables.table_goals(run),
         tables.table_floors(run),
     ):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import sys
+import tempfile
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cometbench.environment import mount_of
 from cometbench.errors import CometbenchError
 from cometbench.machine import read_text
+from cometbench.profiles import LONG_RUN_FREE_BYTES
+from cometbench.profiling import kernel_split, py_spy
+from cometbench.profiling.catalogue import MEMORY_DIRECTORY
 from cometbench.run_root import RunRoot
 from cometbench.syscalls import require_strace
 
@@ -29,7 +32,17 @@ class Finding(NamedTuple):
 
 def examine(directory: Path) -> list[Finding]:
     """All findings; `directory` is the bench directory, which is made where it is missing."""
-    return [_engine(), *_bench_directory(directory), _strace(), _py_spy(), _cpus(), _governor()]
+    return [
+        _engine(),
+        *_bench_directory(directory),
+        _strace(),
+        _py_spy(),
+        _perf(),
+        _valgrind(),
+        _memory_file_system(),
+        _cpus(),
+        _governor(),
+    ]
 
 
 def _engine() -> Finding:
@@ -50,12 +63,17 @@ def _bench_directory(directory: Path) -> list[Finding]:
     kind = "memory: durable appends will look free" if mount.is_memory else "disk"
     return [
         Finding("limited" if mount.is_memory else "ok", "bench directory", f"{mount.file_system}, {kind}"),
-        Finding(
-            "ok" if free >= _FREE_BYTES_WANTED else "limited",
-            "free space",
-            f"{free / (1 << 30):.1f} GiB, 2 GiB wanted",
-        ),
+        _free_space(free),
     ]
+
+
+def _free_space(free_bytes: int) -> Finding:
+    wanted = f"{_FREE_BYTES_WANTED >> 30} GiB wanted, {LONG_RUN_FREE_BYTES >> 30} GiB for profile full and section K"
+    return Finding(
+        "ok" if free_bytes >= LONG_RUN_FREE_BYTES else "limited",
+        "free space",
+        f"{free_bytes / (1 << 30):.1f} GiB; {wanted}",
+    )
 
 
 def _strace() -> Finding:
@@ -67,13 +85,53 @@ def _strace() -> Finding:
 
 
 def _py_spy() -> Finding:
-    scope = read_text(Path("/proc/sys/kernel/yama/ptrace_scope"))
-    beside_python = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    if shutil.which("py-spy", path=beside_python) is None:
-        return Finding("limited", "py-spy", "not found; profiles degrade to rusage")
-    if scope not in (None, "0") and os.geteuid() != 0:
-        return Finding("limited", "py-spy", f"ptrace_scope is {scope}; profiles degrade to rusage")
-    return Finding("ok", "py-spy", "may attach")
+    """Try it on a child: whether ptrace is allowed has more reasons (Yama, capabilities, seccomp) than one could read."""
+    reason = py_spy.why_not()
+    if not reason and shutil.which("taskset") is None:
+        reason = "taskset, which pins it, is not installed (Debian: apt-get install util-linux)"
+    if reason:
+        scope = read_text(Path("/proc/sys/kernel/yama/ptrace_scope"))
+        yama = f"; kernel.yama.ptrace_scope is {scope}, 0 allows it" if scope not in {None, "0"} else ""
+        return Finding(
+            "limited", "py-spy", f"{reason}{yama}; profiles degrade to rusage, which the report says"
+        )
+    return Finding("ok", "py-spy", "may attach (ptrace is allowed)")
+
+
+def _perf() -> Finding:
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            kernel_split.record_kernel(os.getpid(), 0.05, Path(scratch) / "perf.data")
+    except CometbenchError as error:
+        paranoid = read_text(Path("/proc/sys/kernel/perf_event_paranoid"))
+        return Finding(
+            "limited", "perf",
+            f"{error}; kernel.perf_event_paranoid is {paranoid}; kernel time is divided by counting page faults",
+        )  # fmt: skip
+    return Finding(
+        "ok", "perf", "may sample kernel stacks, which divides kernel time into calls and page faults"
+    )
+
+
+def _valgrind() -> Finding:
+    if shutil.which("valgrind") is None:
+        return Finding(
+            "limited",
+            "valgrind",
+            "not installed (Debian: apt-get install valgrind); no instructions are counted",
+        )
+    return Finding("ok", "valgrind", "may count instructions and allocations")
+
+
+def _memory_file_system() -> Finding:
+    mount = mount_of(MEMORY_DIRECTORY)
+    if not mount.is_memory:
+        return Finding(
+            "limited",
+            "tmpfs",
+            f"{MEMORY_DIRECTORY} is {mount.file_system}; nothing is compared with a log in memory",
+        )
+    return Finding("ok", "tmpfs", f"{MEMORY_DIRECTORY}, to compare storage with memory")
 
 
 def _cpus() -> Finding:

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cometbench.machine import read_text
-from cometbench.model import Fact
+from cometbench.model import MEMORY_FILE_SYSTEMS, Fact
 
 _PACKAGES = ("cometlog", "cometbench", "pyperf", "py-spy", "numpy", "zstandard")
-_MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs")
 
 
 class Mount(NamedTuple):
@@ -26,7 +25,7 @@ class Mount(NamedTuple):
     @property
     def is_memory(self) -> bool:
         """True where writes never reach a disk."""
-        return self.file_system in _MEMORY_FILE_SYSTEMS
+        return self.file_system in MEMORY_FILE_SYSTEMS
 
 
 class Commit(NamedTuple):
@@ -81,6 +80,7 @@ def volatile_facts(directory: Path) -> dict[str, Fact]:
         "cpus_usable": len(os.sched_getaffinity(0)),
         "ptrace_scope": read_text(Path("/proc/sys/kernel/yama/ptrace_scope")),
         "load_average_1min": os.getloadavg()[0],
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
     }
     facts.update(steal_ticks=_steal_ticks(), free_bytes=_free_bytes(directory))
     return {name: value for name, value in facts.items() if value is not None}

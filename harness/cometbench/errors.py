@@ -19,6 +19,10 @@ class SubjectError(CometbenchError):
     """A subject broke its contract or could not be loaded; the message names it."""
 
 
+class CannotMeasureError(CometbenchError):
+    """Nothing can be measured on this machine; the message says why, and what to install or allow."""
+
+
 class WriterLostError(CometbenchError):
     """A writer process of a multi-process benchmark ended without an answer."""
 

@@ -13,19 +13,25 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from cometbench.benchmark import Benchmark
 from cometbench.checkout import make_importable
 from cometbench.errors import UsageError, unknown
 from cometbench.model import Run
+from cometbench.probe import Probe
+
+_Spec = TypeVar("_Spec", Benchmark, Probe)
+_WORKLOAD_KEYS = ("workload", "dictionary_workload")
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
     """One section.
 
-    `latency` lists benchmarks that get a pass of per-operation samples, `syscalls` those whose system calls
-    are counted; `finding` turns a run into sentences, each with its figures.
+    `benchmarks` and `probes` take turns in the rounds; `latency` lists benchmarks that get a pass of
+    per-operation samples, `syscalls` those whose system calls are counted; `finding` turns a run into
+    sentences, each with its figures.
     """
 
     section: str
@@ -35,8 +41,36 @@ class Experiment:
     limitations: str
     benchmarks: tuple[Benchmark, ...]
     finding: Callable[[Run], list[str]]
+    probes: tuple[Probe, ...] = ()
     latency: tuple[Benchmark, ...] = ()
     syscalls: tuple[Benchmark, ...] = ()
+
+    def with_workload(self, workload: str) -> Experiment:
+        """Return the same experiment on other entries; what appends none (floors) stays.
+
+        A probe that appends several workloads names them in its config: `workload`, `<variant>/workload`, `dictionary_workload`.
+        """
+
+        def replaced(one: _Spec) -> _Spec:
+            config = {
+                key: workload if key.rpartition("/")[2] in _WORKLOAD_KEYS else value
+                for key, value in one.config.items()
+            }
+            own = workload if one.workload not in ("", "none") else one.workload
+            return dataclasses.replace(one, workload=own, config=config)
+
+        return dataclasses.replace(
+            self,
+            benchmarks=tuple(map(replaced, self.benchmarks)),
+            probes=tuple(map(replaced, self.probes)),
+            latency=tuple(map(replaced, self.latency)),
+            syscalls=tuple(map(replaced, self.syscalls)),
+        )
+
+    def measurement_names(self) -> list[str]:
+        """Names of all measurements that a run of this experiment yields."""
+        names = [benchmark.name for benchmark in (*self.benchmarks, *self.latency, *self.syscalls)]
+        return names + [name for probe in self.probes for name in probe.measurement_names()]
 
 
 def load_experiments(checkout: Path, extra: Sequence[Path] = ()) -> dict[str, Experiment]:

@@ -12,7 +12,7 @@ from cometbench.model import Measurement, Run
 from cometbench.stats import median_of_worker_medians
 
 MIB = 1 << 20
-SYNCED_SUBJECTS = frozenset({"sync", "async"})
+SYNCED_SUBJECTS = frozenset({"sync", "async", "mmap_sync", "uring"})
 WRITE_SUBJECTS = frozenset({"buffered", "os_write"})
 MAPPED_SUBJECTS = frozenset({"mmap", "c_loop"})
 

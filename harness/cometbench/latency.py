@@ -16,12 +16,11 @@ import numpy.typing as npt
 from cometbench.benchmark import Benchmark, code_hash
 from cometbench.environment import mount_of
 from cometbench.errors import CometbenchError
+from cometbench.histogram import Histogram, enough_beyond
 from cometbench.model import LatencySummary, Measurement, Verification
 from cometbench.processes import run_module
 from cometbench.profiles import Profile
 from cometbench.run_root import RunRoot
-
-SAMPLES_BEYOND_MIN = 100
 
 
 class LatencyPass(NamedTuple):
@@ -88,9 +87,7 @@ def summarise(samples_ns: npt.NDArray[np.uint32], timer_overhead_ns: float, key:
     count = len(samples_ns)
 
     def percentile(percent: float) -> float | None:
-        if round(count * (100 - percent) / 100, 6) < SAMPLES_BEYOND_MIN:
-            return None
-        return float(np.percentile(samples_ns, percent))
+        return float(np.percentile(samples_ns, percent)) if enough_beyond(count, percent) else None
 
     return LatencySummary(
         count=count,
@@ -100,4 +97,18 @@ def summarise(samples_ns: npt.NDArray[np.uint32], timer_overhead_ns: float, key:
         p99_9_ns=percentile(99.9),
         timer_overhead_ns=timer_overhead_ns,
         key=key,
+    )
+
+
+def summarise_histograms(rounds: Sequence[str], timer_overhead_ns: float) -> LatencySummary:
+    """Percentiles of the samples of all rounds: their counts are added, their percentiles never averaged."""
+    merged = Histogram.merged(map(Histogram.from_text, rounds))
+    return LatencySummary(
+        count=merged.count,
+        p50_ns=merged.percentile(50),
+        p90_ns=merged.percentile(90),
+        p99_ns=merged.percentile(99),
+        p99_9_ns=merged.percentile(99.9),
+        timer_overhead_ns=timer_overhead_ns,
+        histograms=list(rounds),
     )

@@ -12,17 +12,27 @@ from typing import Any
 from cometbench import workloads
 from cometbench.benchmark import STREAM, Benchmark, load_subject
 from cometbench.subjects.contract import Subject, Timed
-from cometbench.verification import Appended, Finding, verify_bytes, verify_entries
+from cometbench.verification import Appended, Finding, in_all, verify_bytes, verify_entries
 
 
 class Writing:
     """One writer process's end of a benchmark: an open subject, its pool, a count of what it appended."""
 
-    def __init__(self, benchmark: Benchmark, directory: Path, seed: int, process: int = 0) -> None:
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        directory: Path,
+        seed: int,
+        process: int = 0,
+        pool: list[bytes] | None = None,
+    ) -> None:
+        """`pool`: entries that were built before; without it, the writer's own are."""
         self._benchmark = benchmark
-        self.subject: Subject = load_subject(benchmark.implementation)(directory, STREAM, benchmark.config)
+        self.subject = subject_of(benchmark, directory, process)
         size = workloads.pool_size(benchmark.batch)
-        self.appended = Appended(workloads.build_pool(benchmark.workload, size, seed, process))
+        self.appended = Appended(
+            pool or workloads.build_pool(benchmark.workload, size, seed, process, benchmark.processes)
+        )
         items: Any = workloads.batches_of(self.appended.pool, benchmark.batch)
         self._items = cycle(items)
         self._durable = benchmark.durability == "survives_power_loss"
@@ -52,11 +62,21 @@ class Writing:
             self.appended.acknowledged[number] = self.appended.count - 1
 
 
+def subject_of(benchmark: Benchmark, directory: Path, process: int) -> Subject:
+    """Return the subject of one writer process on its own shard: the config's `shards` are dealt out in turn."""
+    shards = int(benchmark.config.get("shards", 1))
+    stream = f"{STREAM.rpartition(':')[0]}:{process % shards:04d}"
+    subject: Subject = load_subject(benchmark.implementation)(directory, stream, benchmark.config)
+    return subject
+
+
 class OneProcess:
     """A benchmark with one writer: this process."""
 
-    def __init__(self, benchmark: Benchmark, directory: Path, seed: int) -> None:
-        self._writing = Writing(benchmark, directory, seed)
+    def __init__(
+        self, benchmark: Benchmark, directory: Path, seed: int, pool: list[bytes] | None = None
+    ) -> None:
+        self._writing = Writing(benchmark, directory, seed, pool=pool)
 
     def seconds(self, calls: int) -> float:
         """Append `calls` times and return the seconds it took: pyperf's time function."""
@@ -66,6 +86,14 @@ class OneProcess:
         """Close the subject and verify everything it was given."""
         self._writing.subject.close()
         return verify(self._writing.subject, [self._writing.appended])
+
+
+def verify_processes(benchmark: Benchmark, directory: Path, writers: list[Appended]) -> Finding:
+    """Verify every shard that the processes of a benchmark wrote, in the order of the processes."""
+    shards = min(int(benchmark.config.get("shards", 1)), len(writers))
+    return in_all(
+        verify(subject_of(benchmark, directory, shard), writers[shard::shards]) for shard in range(shards)
+    )
 
 
 def verify(subject: Subject, writers: list[Appended]) -> Finding:

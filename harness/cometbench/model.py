@@ -11,10 +11,14 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SCHEMA_VERSION = 1
+# What is written there never reaches a disk.
+MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs")
+# The fact of a run's environment that says how many rounds its sections got, and why.
+ROUNDS_TAKEN = "rounds_taken"
 
 Profile = Literal["smoke", "quick", "full", "guide"]
 Durability = Literal["lost_on_kill", "survives_process_crash", "survives_power_loss", "none"]
-ClaimKind = Literal["ratio", "absolute", "semantic", "future", "arithmetic"]
+ClaimKind = Literal["ratio", "direction", "absolute", "semantic", "future", "arithmetic"]
 Verdict = Literal[
     "reproduced",
     "exceeded",
@@ -66,7 +70,11 @@ class Verification(Record):
 
 
 class LatencySummary(Record):
-    """Percentiles of per-operation samples; a percentile with fewer than 100 samples beyond it is None."""
+    """Percentiles of per-operation samples; a percentile with fewer than 100 samples beyond it is None.
+
+    Raw samples are in latency.npz under `key`, or `histograms` holds one log-bucketed histogram a round (see
+    `cometbench.histogram`), and the percentiles are those of all rounds together.
+    """
 
     count: int = Field(ge=0)
     p50_ns: float | None = None
@@ -74,7 +82,8 @@ class LatencySummary(Record):
     p99_ns: float | None = None
     p99_9_ns: float | None = None
     timer_overhead_ns: float = Field(ge=0)
-    key: str = Field(description="name of the raw sample array in latency.npz")
+    key: str = ""
+    histograms: list[str] = Field(default_factory=list)
 
 
 class Measurement(Record):
@@ -97,6 +106,13 @@ class Measurement(Record):
     failure: str | None = None
     latency: LatencySummary | None = None
     extra: dict[str, float | str] = Field(default_factory=dict)
+
+    @property
+    def survives(self) -> Durability:
+        """What an acknowledged entry outlives where this was measured: in memory, a sync reaches no disk."""
+        if self.durability == "survives_power_loss" and self.file_system in MEMORY_FILE_SYSTEMS:
+            return "survives_process_crash"
+        return self.durability
 
     @model_validator(mode="after")
     def _values_or_reason(self) -> Measurement:

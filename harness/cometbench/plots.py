@@ -1,8 +1,7 @@
-"""The figures of sections Q and G: measured values with intervals, the guide's as hollow markers."""
+"""The figures of a run, those of sections Q and G here: measured values with intervals, the guide's as hollow markers."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +9,21 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from cometbench import stats
-from cometbench.figure import INK, MUTED, SERIES, Figure, axes, canvas, to_csv, to_svg
+from cometbench.figure import (
+    INK,
+    MUTED,
+    SERIES,
+    Figure,
+    axes,
+    canvas,
+    direct_labels,
+    log_time_axis,
+    n_text,
+    short_ns,
+    to_csv,
+    to_svg,
+    where_text,
+)
 from cometbench.guide import guide_run
 from cometbench.model import Run
 from cometbench.stats import Estimate
@@ -20,7 +33,6 @@ from cometbench.views import ViewError, samples_per
 
 BATCHES = (1, 10, 100, 1000, 10000)
 SIDE_STEP_DECADES = 0.05
-LABEL_GAP = 0.055  # of the axis height: two lines of text closer than this would overlap
 Point = tuple[int, Estimate]
 
 
@@ -61,12 +73,6 @@ GENERATION_LABELS = {
 }
 
 
-def figures(run: Run) -> list[Figure]:
-    """Every figure that `run` holds data for, in reading order."""
-    drawn = (batch_curve(run), multi_single_ratio(run), generations(run))
-    return [figure for figure in drawn if figure is not None]
-
-
 def batch_curve(run: Run) -> Figure | None:
     """Time per entry against batch size, one panel per column of the guide's table; None without points."""
     figure = canvas(5.4, 6.6)
@@ -93,15 +99,15 @@ def batch_curve(run: Run) -> Figure | None:
         labels.append((published[-1][1], "guide", INK))
         rows += [[title, "guide", batch, value, None, None, None] for batch, value in published]
         _batch_axis(panel, "entries per append call" if index == 2 else "")
-        _log_time_axis(panel, "time per entry")
+        log_time_axis(panel, "time per entry")
         panel.set_title(title, loc="left", fontsize=9.5, fontweight="bold")
-        _direct_labels(panel, labels)
+        direct_labels(panel, labels)
     if not workers:
         return None
     description = "Time per entry against batch size on log scales, one process above, many processes below"
     caption = (
         "Lower is better. Bars are 95 % intervals over worker processes"
-        f" ({_n(workers)}); hollow rings are the guide's numbers (Apple M2). {_where(run, 'Q')}"
+        f" ({n_text(workers)}); hollow rings are the guide's numbers (Apple M2). {where_text(run, 'Q')}"
         " With several processes the time is what one of them sees."
     )
     columns = ["panel", "series", "batch", "ns_per_entry", "low", "high", "workers"]
@@ -142,11 +148,11 @@ def multi_single_ratio(run: Run) -> Figure | None:
     panel.yaxis.set_minor_locator(NullLocator())
     panel.set_ylabel("mmap in multi-process use / buffered in one")
     _batch_axis(panel, "entries per append call")
-    _direct_labels(panel, labels)
+    direct_labels(panel, labels)
     description = "Ratio of multi-process to single-process append time by batch size, log scales"
     caption = (
         "Below the dashed line the shared log is faster than the single-process one. Ratios are paired within"
-        f" rounds ({_n(rounds)}), bars are 95 % intervals; hollow rings are the guide's. {_where(run, 'Q')}"
+        f" rounds ({n_text(rounds)}), bars are 95 % intervals; hollow rings are the guide's. {where_text(run, 'Q')}"
     )
     columns = ["panel", "series", "batch", "ratio", "low", "high", "rounds"]
     return Figure(
@@ -175,15 +181,15 @@ def generations(run: Run) -> Figure | None:
     panel.set_ylim(len(found) - 0.5, -0.7)
     panel.set_yticks(range(len(found)), [GENERATION_LABELS[bar.path] for bar in found])
     panel.grid(False, axis="y")
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short_ns(value)))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_ns(value)))
     panel.xaxis.set_minor_locator(NullLocator())
     panel.set_xlabel("time of one append")
-    workers = _n([bar.estimate.workers for bar in found])
+    workers = n_text([bar.estimate.workers for bar in found])
     survives = "; ".join(f"{bar.path}: {bar.survives}" for bar in found)
     description = "Time of one append on each write path, log scale, guide beside measured"
     caption = (
         f"Filled: measured, bars are 95 % intervals ({workers}); hollow: the guide."
-        f" The paths promise different things; an acknowledged entry survives: {survives}. {_where(run, 'G')}"
+        f" The paths promise different things; an acknowledged entry survives: {survives}. {where_text(run, 'G')}"
     )
     columns = ["path", "ns_per_append", "low", "high", "workers", "guide_ns", "ratio_to_buffered"]
     rows: list[list[str | float | int | None]] = [
@@ -200,7 +206,7 @@ def generations(run: Run) -> Figure | None:
     ]
     return Figure(
         "generations",
-        "Write-path generations",
+        "Time of one append by write path",
         to_svg(figure, description),
         to_csv(columns, rows),
         caption,
@@ -218,7 +224,7 @@ def _generation(run: Run, path: str) -> Generation | None:
     ratio = None if path == "buffered" else _ratio(run, name, "G.buffered.batch1", "append")
     estimate = stats.estimate(samples_per(measurement, "append"), run.seed)
     return Generation(
-        path, estimate, ratio, guide.samples[0].values[0], DURABILITY_TEXT[measurement.durability]
+        path, estimate, ratio, guide.samples[0].values[0], DURABILITY_TEXT[measurement.survives]
     )
 
 
@@ -317,45 +323,5 @@ def _batch_axis(panel: Axes, label: str) -> None:
     panel.set_xlabel(label)
 
 
-def _log_time_axis(panel: Axes, label: str) -> None:
-    panel.set_yscale("log")
-    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short_ns(value)))
-    panel.yaxis.set_minor_locator(NullLocator())
-    panel.set_ylabel(label)
-
-
-def _short_ns(value: float) -> str:
-    for size, unit in ((1e9, "s"), (1e6, "ms"), (1e3, "µs")):
-        if value >= size:
-            return f"{value / size:g} {unit}"
-    return f"{value:g} ns"
-
-
-def _direct_labels(panel: Axes, labels: list[tuple[float, str, str]]) -> None:
-    """Write each curve's name beside its last point, pushed apart where they would overlap."""
-    low, high = (math.log10(edge) for edge in panel.get_ylim())
-    placed = sorted(((math.log10(value) - low) / (high - low), text, color) for value, text, color in labels)
-    heights: list[float] = []
-    for height, _, _ in placed:
-        heights.append(height if not heights else max(height, heights[-1] + LABEL_GAP))
-    shift = max(0.0, heights[-1] - 1.0)
-    for height, (_, text, color) in zip(heights, placed, strict=True):
-        panel.text(
-            1.02, height - shift, text, color=color, transform=panel.transAxes, va="center", fontsize=8.5
-        )
-
-
 def _csv_rows(panel: str, label: str, points: Sequence[Point]) -> list[list[str | float | int | None]]:
     return [[panel, label, batch, e.value, e.low, e.high, e.workers] for batch, e in points]
-
-
-def _n(counts: Sequence[int]) -> str:
-    low, high = min(counts), max(counts)
-    return f"n = {low}" if low == high else f"n = {low} to {high}"
-
-
-def _where(run: Run, experiment: str) -> str:
-    systems = sorted(
-        {m.file_system for m in run.measurements if m.experiment == experiment and m.file_system}
-    )
-    return f"File system: {', '.join(systems)}." if systems else ""

@@ -38,19 +38,13 @@ def run_module(module: str, arguments: Sequence[str], limit_seconds: float, pref
     `prefix` goes before the interpreter (a tracer); `search_path` extends PYTHONPATH (subjects outside the
     package).
     """
-    environment = dict(os.environ, PYTHONHASHSEED="0")
-    if search_path:
-        environment["PYTHONPATH"] = os.pathsep.join(
-            [*map(str, search_path), environment.get("PYTHONPATH", "")]
-        ).rstrip(":")
-    command = [*prefix, sys.executable, "-m", module, *arguments]
     with subprocess.Popen(
-        command,
+        [*prefix, *module_command(module), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env=environment,
+        env=module_environment(search_path),
     ) as process:
         try:
             stdout, stderr = process.communicate(timeout=limit_seconds)
@@ -59,9 +53,29 @@ def run_module(module: str, arguments: Sequence[str], limit_seconds: float, pref
         finally:
             _end_session(process)
     if process.returncode != 0:
-        tail = " | ".join(line.strip() for line in stderr.strip().splitlines()[-_ERROR_LINES_SHOWN:])
-        raise WorkerFailedError(f"exit code {process.returncode}: {tail or 'no message'}")
+        raise failure_of(process.returncode, stderr)
     return Finished(stdout, stderr)
+
+
+def module_command(module: str) -> list[str]:
+    """Return the command of a module of the harness in this interpreter."""
+    return [sys.executable, "-m", module]
+
+
+def module_environment(search_path: Sequence[Path]) -> dict[str, str]:
+    """Return the environment of every measuring process: hashes of strings are the same in all, `search_path` is importable."""
+    environment = dict(os.environ, PYTHONHASHSEED="0")
+    if search_path:
+        environment["PYTHONPATH"] = os.pathsep.join(
+            [*map(str, search_path), environment.get("PYTHONPATH", "")]
+        ).rstrip(":")
+    return environment
+
+
+def failure_of(code: int, stderr: str) -> WorkerFailedError:
+    """Return the error of a process that ended with another code than 0."""
+    tail = " | ".join(line.strip() for line in stderr.strip().splitlines()[-_ERROR_LINES_SHOWN:])
+    return WorkerFailedError(f"exit code {code}: {tail or 'no message'}")
 
 
 def _end_session(process: subprocess.Popen[str]) -> None:

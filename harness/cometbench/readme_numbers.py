@@ -22,13 +22,13 @@ class MarkersError(CometbenchError):
 def numbers_block(run: Run, machine: Machine) -> str:
     """Return the Markdown between the markers: origin, tables Q and G in short, goals, verdict counts."""
     place = f"results/{machine.machine_id}/{run.run_id}"
-    systems = ", ".join(sorted({m.file_system for m in run.measurements if m.file_system}))
+    system = run.environment.get("file_system") or "file system unknown"
     changes = " with local changes" if run.dirty else ""
     parts = [
-        f"Measured on {machine.label} ({systems or 'file system unknown'}), profile {run.profile}, "
+        f"Measured on {machine.label} ({system}), profile {run.profile}, "
         f"commit `{run.commit[:7]}`{changes}. Run [`{run.run_id}`]({place}/report.md) holds intervals, "
         "raw values and every claim.",
-        "Time of one append call by batch size, guide beside measured (medians over worker processes):",
+        f"Time of one append call by batch size, guide beside measured (medians over worker processes{_entry_sizes(run)}):",
         _markdown(_short_q(run)),
         "One entry per append, by write path:",
         _markdown(
@@ -76,6 +76,21 @@ def update_readme(readme: Path, run_directory: Path, *, check: bool) -> bool:
     if not check and after != before:
         write_atomically(readme, after.encode())
     return after == before
+
+
+def _entry_sizes(run: Run) -> str:
+    """Say how long the entries of one process and of many are, which differ; nothing where the run does not hold both."""
+    said = []
+    for reading, who in (("mmap.processes1", "one process"), ("mmap.processes2", "many")):
+        found = [run.find(f"Q.batch{batch}.{reading}") for _, batch in BATCHES]
+        sizes = [
+            float(one.extra["entry_bytes_mean"]) for one in found if one and "entry_bytes_mean" in one.extra
+        ]
+        if not sizes:
+            return ""
+        low, high = f"{min(sizes):.0f}", f"{max(sizes):.0f}"
+        said.append(f"{who} {low if low == high else f'{low} to {high}'}")
+    return f"; bytes of an entry: {', '.join(said)}"
 
 
 def _short_q(run: Run) -> Table:

@@ -1,10 +1,12 @@
-"""Render a stored run: report.md, a self-contained report.html, and figures with their CSV.
+"""Render a stored run: report.md, a self-contained report.html, and figures with their CSV, chapter by chapter.
 
 Reads only what is stored.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,15 +15,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cometbench import tables
+from cometbench.chapter import Neighbour, Shown, Written, write_chapters
 from cometbench.evaluate import evaluate_claims
 from cometbench.experiment import Experiment
 from cometbench.figure import Figure
+from cometbench.frames import latest_runs, place_labels
 from cometbench.method import method_lines
 from cometbench.model import ClaimResult, Fact, Machine, Run
-from cometbench.plots import figures
 from cometbench.registry import load_sections
 from cometbench.store import load_machine, load_run, write_atomically
 from cometbench.tables import Table
+from cometbench.units import DASH
 
 SLUGS = {
     "reproduced": "reproduced",
@@ -55,17 +59,26 @@ class SectionClaims(NamedTuple):
     table: Table
 
 
+class FigureData(NamedTuple):
+    """A figure's CSV as a table: column names, and rows of short text."""
+
+    columns: list[str]
+    rows: list[list[str]]
+
+
 def write_report(
     run_directory: Path | str, experiments: Mapping[str, Experiment] | None = None
 ) -> list[Path]:
     """Write report.md, report.html and figures/ into a run directory; returns the files written.
 
-    `experiments` (by section) put question, method, limitations and finding before their figures. Raises
-    ResultsError when run.json or the machine's machine.json is missing or invalid.
+    `experiments` (by section) put question, method, limitations and finding before their figures. Runs of other machines in the same
+    results tree stand in the chapter across hardware. Raises ResultsError when run.json or a machine.json is missing or invalid.
     """
     directory = Path(run_directory)
     run, machine = load_run(directory), load_machine(directory.parent)
-    drawn = figures(run)
+    shown = Shown(run, machine, _neighbours(run, directory.parent.parent))
+    written_chapters = write_chapters(shown, experiments or {})
+    drawn = [figure for chapter in written_chapters for figure in chapter.figures]
     notes = experiment_notes(run, experiments or {})
     written: list[Path] = []
     if drawn:
@@ -74,13 +87,25 @@ def write_report(
         for suffix, text in (("svg", figure.svg), ("csv", figure.csv)):
             written.append(directory / "figures" / f"{figure.name}.{suffix}")
             write_atomically(written[-1], text.encode())
-    for name, text in (
-        ("report.md", render_markdown(run, machine, drawn, notes)),
-        ("report.html", render_html(run, machine, drawn, notes)),
-    ):
+    context = _context(run, machine, written_chapters, notes)
+    for name, html in (("report.md", False), ("report.html", True)):
         written.append(directory / name)
-        write_atomically(written[-1], text.encode())
+        template = _environment(html=html).get_template(f"{name}.jinja")
+        write_atomically(written[-1], f"{template.render(**context).rstrip()}\n".encode())
     return written
+
+
+def _neighbours(run: Run, results_root: Path) -> tuple[Neighbour, ...]:
+    """Return the newest run of every other machine of the tree, and of other file systems of this one."""
+    place = (run.machine_id, run.environment.get("file_system"))
+    newest = latest_runs(results_root, by_file_system=True)
+    others = [
+        one
+        for one in newest
+        if one.profile != "guide" and (one.machine_id, one.environment.get("file_system")) != place
+    ]
+    labels = place_labels(others, results_root)
+    return tuple(Neighbour(one, labels[one.machine_id, one.run_id]) for one in others)
 
 
 def experiment_notes(run: Run, experiments: Mapping[str, Experiment]) -> dict[str, Notes]:
@@ -89,26 +114,6 @@ def experiment_notes(run: Run, experiments: Mapping[str, Experiment]) -> dict[st
         section: Notes(one.question, one.method, one.limitations, one.finding(run))
         for section, one in experiments.items()
     }
-
-
-def render_markdown(run: Run, machine: Machine, drawn: list[Figure], notes: Mapping[str, Notes]) -> str:
-    """Return the report as Markdown; figures are links into figures/."""
-    text = (
-        _environment(html=False)
-        .get_template("report.md.jinja")
-        .render(**_context(run, machine, drawn, notes))
-    )
-    return text.rstrip() + "\n"
-
-
-def render_html(run: Run, machine: Machine, drawn: list[Figure], notes: Mapping[str, Notes]) -> str:
-    """Return the report as one HTML file that needs no other: styles and figures inside, no script."""
-    text = (
-        _environment(html=True)
-        .get_template("report.html.jinja")
-        .render(**_context(run, machine, drawn, notes))
-    )
-    return text.rstrip() + "\n"
 
 
 def _environment(*, html: bool) -> Environment:
@@ -121,13 +126,15 @@ def _environment(*, html: bool) -> Environment:
     )
     environment.filters["slug"] = lambda verdict: SLUGS.get(verdict, "none")
     environment.filters["cell"] = lambda text: text.replace("|", "\\|").replace("\n", " ")
+    environment.filters["data"] = _data
     environment.filters["svg"] = lambda figure: Markup(figure.svg)
     return environment
 
 
-def _context(run: Run, machine: Machine, drawn: list[Figure], notes: Mapping[str, Notes]) -> dict[str, Any]:
+def _context(
+    run: Run, machine: Machine, chapters: list[Written], notes: Mapping[str, Notes]
+) -> dict[str, Any]:
     claims = run.claims or evaluate_claims(run)
-    by_name = {figure.name: figure for figure in drawn}
     judged = [claim for claim in claims if claim.verdict != "not measured"]
     return {
         "run": run,
@@ -136,13 +143,8 @@ def _context(run: Run, machine: Machine, drawn: list[Figure], notes: Mapping[str
         "total": len(claims),
         "judged": len(judged),
         "arithmetic": sum(claim.kind == "arithmetic" for claim in judged),
-        "figures": by_name,
+        "chapters": chapters,
         "notes": notes,
-        "table_q": tables.table_q(run),
-        "table_q_gains": tables.table_q_gains(run),
-        "table_g": tables.table_g(run),
-        "table_goals": tables.table_goals(run),
-        "table_floors": tables.table_floors(run),
         "table_noise": tables.table_noise(run),
         "contradictions": tables.table_claims(
             [claim for claim in claims if claim.verdict == "arithmetic error"],
@@ -150,12 +152,34 @@ def _context(run: Run, machine: Machine, drawn: list[Figure], notes: Mapping[str
             "Where the guide contradicts itself",
         ),
         "sections": _sections(claims),
-        "failures": [m for m in run.all_measurements() if m.failure is not None],
+        "failures": _failures(run),
         "method": method_lines(run),
         "hardware": _facts(machine.hardware),
         "environment_facts": _facts(run.environment),
         "versions": sorted(run.versions.items()),
     }
+
+
+def _data(figure: Figure) -> FigureData:
+    columns, *rows = csv.reader(io.StringIO(figure.csv))
+    return FigureData(columns, [[_short(cell) for cell in row] for row in rows])
+
+
+def _short(cell: str) -> str:
+    try:
+        value = float(cell)
+    except ValueError:
+        return cell or DASH
+    return cell if value.is_integer() else f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+
+
+def _failures(run: Run) -> list[tuple[str, list[str]]]:
+    """Each reason with the names of the measurements that it stopped."""
+    found: dict[str, list[str]] = {}
+    for measurement in run.all_measurements():
+        if measurement.failure is not None:
+            found.setdefault(measurement.failure, []).append(measurement.name)
+    return list(found.items())
 
 
 def _sections(claims: list[ClaimResult]) -> list[SectionClaims]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cometbench.histogram import Histogram, middle_of
 from cometbench.model import Sample
 
 RESAMPLES = 4000
@@ -72,6 +73,30 @@ def estimate(samples: Sequence[Sample], seed: int = DEFAULT_SEED) -> Estimate:
     return Estimate(median_of_worker_medians(samples), interval.low, interval.high, len(samples))
 
 
+def percentile_of_rounds(rounds: Sequence[Histogram], percent: float, seed: int = DEFAULT_SEED) -> Estimate:
+    """Return a percentile of the samples of all rounds together, with its bootstrap interval over rounds.
+
+    A resample draws rounds and adds their counts; percentiles are never averaged. Raises ValueError where fewer than
+    100 samples lie beyond the percentile.
+    """
+    merged = Histogram.merged(rounds)
+    value = merged.percentile(percent)
+    if value is None:
+        raise ValueError(
+            f"fewer than 100 of {merged.count:,} samples lie beyond the {percent:g}th percentile"
+        )
+    buckets = sorted(merged.counts)
+    counts = np.array([[one.counts[bucket] for bucket in buckets] for one in rounds])
+    generator = np.random.default_rng(seed)
+    draws = generator.multinomial(len(rounds), [1 / len(rounds)] * len(rounds), size=RESAMPLES)
+    seen = np.cumsum(draws @ counts, axis=1)
+    ranks = np.ceil(seen[:, -1:] * percent / 100)
+    values = np.array([middle_of(bucket) for bucket in buckets])[np.argmax(seen >= ranks, axis=1)]
+    tail = (1.0 - CONFIDENCE) / 2.0
+    low, high = np.quantile(values, [tail, 1.0 - tail])
+    return Estimate(value, float(low), float(high), len(rounds))
+
+
 def round_medians(samples: Sequence[Sample]) -> dict[int, float]:
     """Median of the worker medians of each round."""
     rounds: dict[int, list[float]] = {}
@@ -115,3 +140,26 @@ def _pair_rounds(first: Sequence[Sample], second: Sequence[Sample]) -> list[tupl
 def _over_rounds(values: list[float], seed: int) -> Estimate:
     interval = bootstrap_interval(values, seed)
     return Estimate(float(np.median(values)), interval.low, interval.high, len(values))
+
+
+def independent_ratio(
+    numerator: Sequence[float], denominator: Sequence[float], seed: int = DEFAULT_SEED
+) -> Estimate:
+    """Ratio of two medians whose values have nothing to do with one another, with its interval.
+
+    Both sides are resampled on their own, so the interval is wider than a paired one. `workers` counts the
+    smaller side. Raises ValueError where a side is empty or a denominator is not positive.
+    """
+    if not len(numerator) or not len(denominator):
+        raise ValueError("a ratio needs values on both sides")
+    if min(denominator) <= 0:
+        raise ValueError("a ratio needs positive denominators")
+    generator = np.random.default_rng(seed)
+    sides = []
+    for values in (numerator, denominator):
+        data: npt.NDArray[np.float64] = np.asarray(values, dtype=np.float64)
+        sides.append(np.median(data[generator.integers(0, len(data), size=(RESAMPLES, len(data)))], axis=1))
+    tail = (1.0 - CONFIDENCE) / 2.0
+    low, high = np.quantile(sides[0] / sides[1], [tail, 1.0 - tail])
+    value = float(np.median(numerator) / np.median(denominator))
+    return Estimate(value, float(low), float(high), min(len(numerator), len(denominator)))

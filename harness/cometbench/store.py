@@ -19,17 +19,20 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pyperf
 from pydantic import ValidationError
 
 from cometbench.errors import CometbenchError
-from cometbench.model import ClaimResult, Fact, Machine, Measurement, Profile, Run
+from cometbench.model import ClaimResult, Fact, Machine, Measurement, Profile, Record, Run
 
-_R = TypeVar("_R", Run, Machine)
+_R = TypeVar("_R", bound=Record)
 
 RUN_FILE = "run.json"
 MACHINE_FILE = "machine.json"
+TUNE_FILE = "tune.json"
 PYPERF_FILE = "pyperf.json.gz"
 LATENCY_FILE = "latency.npz"
+FLAME_GRAPHS = "flamegraphs"
 
 # pyperf records these on its own; results are public, so they are dropped before anything is stored.
 PRIVATE_METADATA = frozenset(
@@ -125,16 +128,29 @@ class RunStore:
             versions=dict(versions or {}),
             environment=dict(environment or {}),
         )
-        machine_directory = Path(results_root) / machine.machine_id
-        machine_directory.mkdir(parents=True, exist_ok=True)
-        _keep_machine(machine_directory / MACHINE_FILE, machine)
-        path = machine_directory / run_id
-        try:
-            path.mkdir()
-        except FileExistsError:
-            raise ResultsError(f"run directory {path} exists; runs are never overwritten") from None
+        path = Path(results_root) / machine.machine_id / run_id
         store = cls(path, run)
-        store._write()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            keep_machine(path.parent, machine)
+            if path.exists():
+                raise ResultsError(f"run directory {path} exists; runs are never overwritten")
+            path.mkdir()
+            store._write()
+        except OSError as error:
+            raise ResultsError(f"results tree {results_root} cannot be written: {error.strerror}") from error
+        return store
+
+    @classmethod
+    def resume(cls, run_directory: Path | str) -> RunStore:
+        """Open an unfinished run to go on with it.
+
+        Raises ResultsError when it is finished, missing or invalid.
+        """
+        path = Path(run_directory)
+        store = cls(path, load_run(path))
+        store._require_open()
+        store._latency = load_latency(path)
         return store
 
     @property
@@ -142,13 +158,18 @@ class RunStore:
         """The run as stored on disk now."""
         return self._run
 
-    def add_floor(self, measurement: Measurement) -> None:
-        """Store a machine floor. Raises ResultsError when the name is taken or the run is finished."""
-        self._extend("floors", measurement)
-
-    def add_measurement(self, measurement: Measurement) -> None:
-        """Store a finished measurement. Raises ResultsError when the name is taken or the run is finished."""
-        self._extend("measurements", measurement)
+    def put(self, measurements: Sequence[Measurement]) -> None:
+        """Store measurements, floors among them, in the place of those that have their names. Raises ResultsError when finished."""
+        self._require_open()
+        kept: dict[str, dict[str, Measurement]] = {
+            "floors": {m.name: m for m in self._run.floors},
+            "measurements": {m.name: m for m in self._run.measurements},
+        }
+        for measurement in measurements:
+            kept["floors" if measurement.experiment == "floor" else "measurements"][measurement.name] = (
+                measurement
+            )
+        self._replace(**{field: list(named.values()) for field, named in kept.items()})
 
     def attach_pyperf(self, suite: PyperfSuite) -> None:
         """Store the raw pyperf suite without private metadata as pyperf.json.gz (replaces an earlier one)."""
@@ -159,19 +180,31 @@ class RunStore:
         text = json.dumps(document, separators=(",", ":"), sort_keys=True)
         write_atomically(self.path / PYPERF_FILE, gzip.compress(text.encode(), mtime=0))
 
-    def add_latency(self, key: str, samples_ns: npt.ArrayLike) -> None:
-        """Store raw per-operation samples (any shape) under `key` in latency.npz.
+    def load_pyperf(self) -> pyperf.BenchmarkSuite | None:
+        """Return the raw pyperf suite that is stored, or None."""
+        file = self.path / PYPERF_FILE
+        return pyperf.BenchmarkSuite.load(str(file)) if file.exists() else None
 
-        Raises ResultsError when taken.
-        """
+    def add_latency(self, key: str, samples_ns: npt.ArrayLike) -> None:
+        """Store raw per-operation samples (any shape) under `key` in latency.npz, in the place of earlier ones."""
         self._require_open()
-        if key in self._latency:
-            raise ResultsError(f"latency samples {key} are stored already in {self.path.name}")
         self._latency[key] = np.asarray(samples_ns)
         buffer = io.BytesIO()
         arrays: dict[str, Any] = dict(self._latency)
         np.savez_compressed(buffer, **arrays)
         write_atomically(self.path / LATENCY_FILE, buffer.getvalue())
+
+    def add_flame_graph(self, name: str, text: str) -> None:
+        """Store collapsed stacks or an SVG under flamegraphs/, in the place of an earlier one."""
+        self._require_open()
+        file = self.path / FLAME_GRAPHS / name
+        file.parent.mkdir(exist_ok=True)
+        write_atomically(file, text.encode())
+
+    def add_facts(self, facts: Mapping[str, Fact]) -> None:
+        """Store what became known about the run while it ran, among its environment."""
+        self._require_open()
+        self._replace(environment={**self._run.environment, **facts})
 
     def finish(self, claims: Sequence[ClaimResult], *, interrupted: bool = False) -> Run:
         """Store the verdicts and close the run; an interrupted one keeps `finished_utc` None.
@@ -182,12 +215,6 @@ class RunStore:
         finished = None if interrupted else utc_now()
         self._replace(claims=list(claims), finished_utc=finished)
         return self._run
-
-    def _extend(self, field: str, measurement: Measurement) -> None:
-        self._require_open()
-        if self._run.find(measurement.name) is not None:
-            raise ResultsError(f"measurement {measurement.name} is stored already in {self._run.run_id}")
-        self._replace(**{field: [*getattr(self._run, field), measurement]})
 
     def _require_open(self) -> None:
         if self._run.finished_utc is not None:
@@ -208,15 +235,20 @@ def load_run(path: Path | str) -> Run:
     Raises ResultsError naming the file and the field.
     """
     file = Path(path)
-    file = file / RUN_FILE if file.is_dir() else file
-    return _read(file, Run)
+    if file.is_dir() and (file / TUNE_FILE).exists():
+        raise ResultsError(f"{file} is a walk through the checklist (`cometbench tune`), not a run")
+    if file.is_dir() and not (file / RUN_FILE).exists():
+        raise ResultsError(
+            f"{file} holds no {RUN_FILE}: a run is a folder results/<machine>/<UTC time>-<commit>-<profile>"
+        )
+    return read_record(file / RUN_FILE if file.is_dir() else file, Run)
 
 
 def load_machine(path: Path | str) -> Machine:
     """Read machine.json (or the machine directory that holds it). Raises ResultsError naming the file."""
     file = Path(path)
     file = file / MACHINE_FILE if file.is_dir() else file
-    return _read(file, Machine)
+    return read_record(file, Machine)
 
 
 def load_latency(run_directory: Path | str) -> dict[str, npt.NDArray[Any]]:
@@ -228,7 +260,8 @@ def load_latency(run_directory: Path | str) -> dict[str, npt.NDArray[Any]]:
         return {key: archive[key] for key in archive.files}
 
 
-def _read(file: Path, model: type[_R]) -> _R:
+def read_record(file: Path, model: type[_R]) -> _R:
+    """Read a stored record. Raises ResultsError naming the file, the field and what is wrong with it."""
     try:
         return model.model_validate_json(file.read_bytes())
     except FileNotFoundError:
@@ -241,8 +274,12 @@ def _read(file: Path, model: type[_R]) -> _R:
         raise ResultsError(f"{file}: {place}: {first['msg']} ({error.error_count()} problem(s))") from None
 
 
-def _keep_machine(file: Path, machine: Machine) -> None:
-    """machine.json is written once; a second run on the same machine must agree with it."""
+def keep_machine(directory: Path, machine: Machine) -> None:
+    """Write machine.json once; a second run on the same machine must agree with it.
+
+    Raises ResultsError where the stored one describes other hardware.
+    """
+    file = directory / MACHINE_FILE
     if not file.exists():
         write_atomically(file, to_json_bytes(machine))
         return

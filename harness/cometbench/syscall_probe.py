@@ -34,16 +34,17 @@ def main() -> None:
     items = writing.take(min(args.appends, _CALLS_AT_ONCE))
     rounds, rest = divmod(args.appends, len(items))
     last = items[:rest]
-    _mark(BEGIN_MARK)
+    mark(BEGIN_MARK)
     for _ in range(rounds):
         writing.timed(items)
     if last:
         writing.timed(last)
-    _mark(END_MARK)
+    mark(END_MARK)
     writing.subject.close()
 
 
-def _mark(path: str) -> None:
+def mark(path: str) -> None:
+    """Leave a mark in the trace of the calling thread."""
     with suppress(FileNotFoundError):
         Path(path).stat()
 

@@ -6,10 +6,11 @@ from collections import Counter
 from typing import NamedTuple, get_args
 
 from cometbench import stats
-from cometbench.evaluate import noise_floor
+from cometbench.evaluate import noise_floors
 from cometbench.floors import floor_of
 from cometbench.goals import evaluate_goals
 from cometbench.model import ClaimResult, Measurement, Run, Verdict
+from cometbench.registry import load_sections
 from cometbench.units import DASH, format_interval, format_measured, format_ns, format_range, format_value
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -136,7 +137,7 @@ def table_g(run: Run) -> Table:
                 *_percentiles(run, path),
                 _syscalls(run, path),
                 _path_multiple(run, measurement, estimate),
-                DURABILITY_TEXT[measurement.durability] if measurement else DASH,
+                DURABILITY_TEXT[measurement.survives] if measurement else DASH,
                 ratio.verdict if ratio else DASH,
             ]
         )
@@ -175,8 +176,10 @@ def table_g(run: Run) -> Table:
 def table_goals(run: Run) -> Table:
     """Return the project's own goals with bound, measured and verdict."""
     rows = []
-    for result in evaluate_goals(run) if _has(run, "goal") else ():
+    for result in evaluate_goals(run):
         estimate = result.estimate
+        if result.verdict == "not measured" and not _has(run, "goal"):
+            continue
         rows.append(
             [
                 result.goal.title,
@@ -238,11 +241,11 @@ def table_noise(run: Run) -> Table:
                 checked,
             ]
         )
-    floor = noise_floor(run)
-    note = (
-        "no A/A control in this run"
-        if floor is None
-        else f"A/A control: intervals reach {floor:.1%} from equality"
+    note = "; ".join(
+        f"no A/A control of {path} in this run"
+        if noise is None
+        else f"A/A control of {path}: intervals reach {noise:.1%} from equality"
+        for path, noise in noise_floors(run).items()
     )
     return Table(
         "noise",
@@ -251,6 +254,34 @@ def table_noise(run: Run) -> Table:
         rows,
         note + ".",
     )
+
+
+def table_section(run: Run, section: str) -> Table:
+    """Return a section's judged claims in short; what was not measured, and every reason, stands with all claims."""
+    rows = [
+        [claim.id, claim.guide, format_measured(claim), format_interval(claim), claim.verdict, claim.title]
+        for claim in run.claims
+        if claim.section == section and claim.kind != "arithmetic" and claim.verdict != "not measured"
+    ]
+    title = next((one.title for one in load_sections() if one.id == section), section)
+    columns = ["claim", "guide", "measured", "95 % interval", "verdict", "what"]
+    return Table(f"section-{section.lower()}", f"{section}. {title}", columns, rows, "", 4)
+
+
+def table_measurements(run: Run, experiment: str) -> Table:
+    """Return what an experiment measured, one row each, in the order measured."""
+    rows = []
+    for measurement in run.measurements:
+        if measurement.experiment == experiment:
+            estimate = _estimate(measurement, run.seed)
+            value = (
+                format_value(estimate.value, measurement.unit) if estimate else measurement.failure or DASH
+            )
+            rows.append(
+                [measurement.name, value, _range(estimate, measurement.unit), str(len(measurement.samples))]
+            )
+    columns = ["measurement", "measured", "95 % interval", "n"]
+    return Table(f"measurements-{experiment.lower()}", f"Measurements of section {experiment}", columns, rows)
 
 
 def table_claims(claims: list[ClaimResult], key: str, title: str) -> Table:

@@ -11,24 +11,28 @@ from typing import Any, NamedTuple
 from cometbench.guide import GUIDE_MACHINE_ID, guide_run
 from cometbench.model import Run
 from cometbench.store import (
+    FLAME_GRAPHS,
     LATENCY_FILE,
     MACHINE_FILE,
     PRIVATE_METADATA,
     PYPERF_FILE,
     RUN_FILE,
+    TUNE_FILE,
     ResultsError,
     load_latency,
     load_machine,
     load_run,
     to_json_bytes,
 )
+from cometbench.tune_record import TUNED_FILE, load_tune, to_toml
 
 RUN_DIRECTORY = re.compile(r"^\d{8}T\d{6}Z-[0-9a-f]{7}-(smoke|quick|full)$")
+TUNE_DIRECTORY = re.compile(r"^\d{8}T\d{6}Z-[0-9a-f]{7}-tune-(latency|throughput|storage)$")
 RUN_ENTRIES = frozenset(
-    {RUN_FILE, PYPERF_FILE, LATENCY_FILE, "figures", "flamegraphs", "report.md", "report.html"}
+    {RUN_FILE, PYPERF_FILE, LATENCY_FILE, "figures", FLAME_GRAPHS, "report.md", "report.html"}
 )
 PRIVATE_TEXT = re.compile(r"/(?:home|root|Users)/[A-Za-z0-9._-]+|\b(?:\d{1,3}\.){3}\d{1,3}\b")
-TEXT_SUFFIXES = frozenset({".json", ".md", ".html", ".csv", ".svg", ".txt"})
+TEXT_SUFFIXES = frozenset({".json", ".md", ".html", ".csv", ".svg", ".toml", ".txt"})
 
 
 class Problem(NamedTuple):
@@ -74,6 +78,8 @@ def _machine_problems(root: Path, directory: Path) -> list[Problem]:
 
 
 def _run_problems(root: Path, directory: Path) -> list[Problem]:
+    if (directory / TUNE_FILE).exists():
+        return _tune_problems(root, directory)
     place = str(directory.relative_to(root))
     try:
         run = load_run(directory)
@@ -89,6 +95,34 @@ def _run_problems(root: Path, directory: Path) -> list[Problem]:
     problems += _latency_problems(place, directory, run)
     problems += _pyperf_problems(place, directory)
     return problems + _private_text(root, [file for file in sorted(directory.rglob("*")) if file.is_file()])
+
+
+def _tune_problems(root: Path, directory: Path) -> list[Problem]:
+    """Problems of a walk through the checklist: the record itself, its names, and whether its file is what the record says."""
+    place = str(directory.relative_to(root))
+    try:
+        tune, label = load_tune(directory), load_machine(directory.parent).label
+    except ResultsError as error:
+        return [Problem(f"{place}/{TUNE_FILE}", _relative(error, root))]
+    messages = []
+    if tune.run_id != directory.name:
+        messages.append(f"the folder holds tune {tune.run_id}")
+    if tune.machine_id != directory.parent.name:
+        messages.append(f"the tune names machine {tune.machine_id}")
+    if not TUNE_DIRECTORY.match(directory.name):
+        messages.append("the folder is not named <UTC time>-<commit7>-tune-<goal>")
+    messages += [
+        f"{entry.name} does not belong in a tune"
+        for entry in sorted(directory.iterdir())
+        if entry.name not in {TUNE_FILE, TUNED_FILE}
+    ]
+    written = directory / TUNED_FILE
+    if tune.finished_utc is not None and (
+        not written.exists() or written.read_text() != to_toml(tune, label)
+    ):
+        messages.append(f"{TUNED_FILE} is not what {TUNE_FILE} says")
+    problems = [Problem(place, message) for message in messages]
+    return problems + _private_text(root, [directory / TUNE_FILE, written])
 
 
 def _identity_messages(directory: Path, run: Run) -> list[str]:
@@ -118,7 +152,7 @@ def _claim_messages(run: Run) -> list[str]:
 
 
 def _latency_problems(place: str, directory: Path, run: Run) -> list[Problem]:
-    expected = {m.latency.key for m in run.all_measurements() if m.latency is not None}
+    expected = {m.latency.key for m in run.all_measurements() if m.latency is not None and m.latency.key}
     try:
         stored = set(load_latency(directory))
     except (OSError, ValueError) as error:

@@ -16,6 +16,8 @@ from cometbench.model import Verdict
 from cometbench.stats import Estimate
 
 Better = Literal["higher", "lower"]
+Side = Literal["at_least", "at_most"]
+States = Literal["gain", "no gain"]
 
 FACTOR = 2.0
 MINIMUM_WORKERS = 5
@@ -41,12 +43,14 @@ def judge_ratio(
     """Judge a paired ratio against the guide's.
 
     `guide_value` is the guide's ratio (its direction is above or below 1); `better` says which side of it is
-    good: a speed-up is better higher, a slowdown better lower. `noise_floor` is None when the run held no A/A
-    control.
+    good: a speed-up is better higher, a slowdown better lower. A guide value of 1 states that there is no effect.
+    `noise_floor` is None when the run held no A/A control.
     """
     if estimate.workers < 2:
         return Judgement("inconclusive", f"{rounds_text(estimate)}: nothing is known about the noise")
     threshold = effect_threshold(noise_floor or 0.0)
+    if guide_value == 1.0:
+        return _judge_no_effect(estimate, better, threshold, _caution(estimate, noise_floor))
     sign_right = _effect_in_direction(estimate, guide_value, threshold)
     low_edge, high_edge = guide_value / FACTOR, guide_value * FACTOR
     inside = low_edge <= estimate.low and estimate.high <= high_edge
@@ -78,6 +82,22 @@ def judge_ratio(
     )
 
 
+def _judge_no_effect(estimate: Estimate, better: Better, threshold: float, caution: str | None) -> Judgement:
+    """Judge "costs nothing": no loss beyond what counts as an effect. A gain breaks no such promise."""
+    if better == "higher":
+        worst, best, limit = estimate.low, estimate.high, 1.0 / (1.0 + threshold)
+        lost, kept = best < limit, worst >= limit
+    else:
+        worst, best, limit = estimate.high, estimate.low, 1.0 + threshold
+        lost, kept = best > limit, worst <= limit
+    if kept:
+        text = f"the whole interval is on the good side of {_number(limit)}"
+        return Judgement("direction only", caution) if caution else Judgement("reproduced", text)
+    if lost and caution is None:
+        return Judgement("not reproduced", f"a loss shows: the whole interval is beyond {_number(limit)}")
+    return Judgement("inconclusive", caution or f"the interval does not exclude a loss of {threshold:.0%}")
+
+
 def judge_absolute(estimate: Estimate, guide_value: float, better: Better) -> Judgement:
     """Set an absolute number beside the guide's; machines differ, so a factor of 2 counts as the same."""
     if estimate.workers < 2:
@@ -104,6 +124,27 @@ def judge_absolute(estimate: Estimate, guide_value: float, better: Better) -> Ju
     return Judgement("reproduced", f"within a factor of {FACTOR:g} of the guide, or better")
 
 
+def judge_bound(estimate: Estimate, bound: float, side: Side) -> Judgement:
+    """Judge a number of which the guide states a bound ("more than 90 %"): the whole interval keeps it, breaks it, or spans it."""
+    if estimate.workers < 2:
+        return Judgement("inconclusive", f"{_workers(estimate)}: nothing is known about the noise")
+    stated = f"{side.replace('_', ' ')} {_number(bound)}"
+    kept = estimate.low >= bound if side == "at_least" else estimate.high <= bound
+    broken = estimate.high < bound if side == "at_least" else estimate.low > bound
+    if not kept and not broken:
+        return Judgement("inconclusive", f"the interval spans the guide's bound, {stated}")
+    if estimate.workers < MINIMUM_WORKERS:
+        few = f"{_workers(estimate)}, {MINIMUM_WORKERS} are needed"
+        return (
+            Judgement("direction only", few)
+            if kept
+            else Judgement("inconclusive", f"{few}; all miss {stated}")
+        )
+    if broken:
+        return Judgement("not reproduced", f"the whole interval misses the guide's bound, {stated}")
+    return Judgement("reproduced", f"the whole interval keeps the guide's bound, {stated}")
+
+
 def judge_semantic(violations: float, trials: int, tolerance: float = 0.0) -> Judgement:
     """Judge a promise by its violations in `trials` operations; up to `tolerance` of them count as none."""
     if trials <= 0:
@@ -116,6 +157,20 @@ def judge_semantic(violations: float, trials: int, tolerance: float = 0.0) -> Ju
             "reproduced", f"violations: {seen}, fewer than the {tolerance:g} per operation that count as none"
         )
     return Judgement("reproduced", f"no violation in {trials:,} checked operations")
+
+
+def judge_measured_promise(estimate: Estimate, trials: int, tolerance: float = 0.0) -> Judgement:
+    """Judge a promise by a time, a rate or a share that was measured: the share of `trials` operations that break it, a round each.
+
+    Unlike a count it differs from round to round, so it takes as many rounds as any verdict on a measured value.
+    """
+    if trials <= 0:
+        return Judgement("inconclusive", "nothing was checked")
+    if estimate.workers < MINIMUM_WORKERS:
+        return Judgement("inconclusive", f"measured in {_rounds(estimate)}, {MINIMUM_WORKERS} are needed")
+    if estimate.low <= tolerance < estimate.high:
+        return Judgement("inconclusive", "some rounds keep the promise and some break it")
+    return judge_semantic(estimate.value * trials, trials, tolerance)
 
 
 def judge_future(
@@ -132,6 +187,29 @@ def judge_future(
     if _effect_in_direction(estimate, side, effect_threshold(noise_floor or 0.0)):
         return Judgement("exceeded", "the guide only announces it; here it works and the effect shows")
     return Judgement("not reproduced", "it works here, but no gain shows")
+
+
+def judge_direction(estimate: Estimate, states: States, noise_floor: float | None) -> Judgement:
+    """Judge an advice whose effect the guide states without a size; `estimate` is what it gains, 1 is nothing.
+
+    "no gain" is what the guide says of an advice that will not help: there, a gain that shows refutes it.
+    """
+    if estimate.workers < 2:
+        return Judgement("inconclusive", f"{rounds_text(estimate)}: nothing is known about the noise")
+    threshold = effect_threshold(noise_floor or 0.0)
+    gains = _effect_in_direction(estimate, FACTOR, threshold)
+    nothing = estimate.high < 1.0 + threshold
+    shows = "a gain shows" if gains else f"no gain of {threshold:.0%} or more shows"
+    if not gains and not nothing:
+        return Judgement("inconclusive", f"the interval holds a gain of {threshold:.0%} as well as none")
+    caution = _caution(estimate, noise_floor)
+    if gains != (states == "gain"):
+        if caution is not None:
+            return Judgement("inconclusive", f"{shows}, but {caution}")
+        return Judgement("not reproduced", f"{shows}")
+    if caution is not None:
+        return Judgement("direction only", f"{shows}; {caution}")
+    return Judgement("reproduced", f"{shows}; the guide states no size")
 
 
 def judge_arithmetic(stated: float, computed: float, low: float, high: float, equation: str) -> Judgement:
@@ -186,6 +264,10 @@ def _agrees(stated: float, computed: float) -> bool:
 def rounds_text(estimate: Estimate) -> str:
     """Return "1 paired round" or "4 paired rounds"."""
     return f"{estimate.workers} paired round{'' if estimate.workers == 1 else 's'}"
+
+
+def _rounds(estimate: Estimate) -> str:
+    return f"{estimate.workers} round{'' if estimate.workers == 1 else 's'}"
 
 
 def _workers(estimate: Estimate) -> str:

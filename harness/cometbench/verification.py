@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from itertools import accumulate
 
-from cometbench._native import first_mismatch
+from cometbench._native import first_mismatch, first_stray
 from cometbench.subjects.contract import Chunk
 
 _SHOWN_BYTES = 60
@@ -37,6 +37,16 @@ class Finding:
     entries_expected: int = 0
     entries_found: int = 0
     detail: str = ""
+
+
+def in_all(findings: Iterable[Finding]) -> Finding:
+    """Several logs as one finding: counts in all, and what the first that failed says."""
+    expected, found, worst = 0, 0, Finding("not_applicable")
+    for one in findings:
+        expected, found = expected + one.entries_expected, found + one.entries_found
+        if worst.status != "failed" and one.status != "not_applicable":
+            worst = one
+    return dataclasses.replace(worst, entries_expected=expected, entries_found=found)
 
 
 class _DifferenceError(Exception):
@@ -157,34 +167,29 @@ class _SingleWriter:
 
 
 class _ManyWriters:
-    """Several writers on one stream: any interleaving, but every writer's own entries in its own order.
+    """Several writers on one stream: any interleaving, but every writer's own entries in its own order, once each.
 
-    Once each.
+    Compared in C, a chunk at a time.
     """
 
     def __init__(self, writers: list[Appended]) -> None:
         self._writers = writers
         self._next = [0] * len(writers)
-        self._places = {
-            entry: (p, i) for p, writer in enumerate(writers) for i, entry in enumerate(writer.pool)
-        }
+        self._pools = [writer.pool for writer in writers]
+        self._process_of = {entry: p for p, writer in enumerate(writers) for entry in writer.pool}
 
     def chunk(self, numbers: range, entries: list[bytes]) -> None:
-        places, following, sizes = self._places, self._next, [len(writer.pool) for writer in self._writers]
-        for position, entry in enumerate(entries):
-            place = places.get(entry)
-            if place is None:
-                raise _DifferenceError(
-                    f"entry {numbers[position]} altered: no process appended {_shown(entry)}"
-                )
-            process, index = place
-            if index != following[process] % sizes[process]:
-                expected = self._writers[process].pool[following[process] % sizes[process]]
-                raise _DifferenceError(
-                    f"entry {numbers[position]} holds {_shown(entry)} of process {process}; its append number"
-                    f" {following[process]}, {_shown(expected)}, is lost or out of order"
-                )
-            following[process] += 1
+        at = first_stray(entries, self._process_of, self._pools, self._next)
+        if at < 0:
+            return
+        process = self._process_of.get(entries[at])
+        if process is None:
+            raise _DifferenceError(f"entry {numbers[at]} altered: no process appended {_shown(entries[at])}")
+        following, pool = self._next[process], self._pools[process]
+        raise _DifferenceError(
+            f"entry {numbers[at]} holds {_shown(entries[at])} of process {process}; its append number"
+            f" {following}, {_shown(pool[following % len(pool)])}, is lost or out of order"
+        )
 
     def end(self, next_number: int) -> None:
         for process, (writer, found) in enumerate(zip(self._writers, self._next, strict=True)):

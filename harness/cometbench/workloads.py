@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable
 from math import log2
 
+from cometbench import payload
+from cometbench.benchmark import load_subject
 from cometbench.errors import unknown
 
 POOL_ENTRIES_MINIMUM = 8192
@@ -78,7 +80,7 @@ def json_order(index: int, source: random.Random) -> bytes:
     items = ",".join(
         f'{{"sku":"SKU-{source.randrange(10**6):06d}","name":"Product {source.randrange(5000)}",'
         f'"quantity":{source.randrange(1, 9)},"price":{source.randrange(100, 99_999) / 100}}}'
-        for _ in range(3)
+        for _ in range(5)
     )
     return (
         f'{{"timestamp":{_START_MS + index},"level":"{source.choice(_LEVELS)}","service":"order-service",'
@@ -90,6 +92,12 @@ def json_order(index: int, source: random.Random) -> bytes:
         f'"zip":"{source.randrange(10**5):05d}"}},"payment":{{"method":"card","last4":"{source.randrange(10**4):04d}",'
         f'"amount":{source.randrange(1000, 999_999) / 100},"currency":"EUR"}}}}}}'
     ).encode()
+
+
+def json_document(index: int, source: random.Random) -> bytes:
+    """Make a document of about 6.5 KiB, beyond the engine's default threshold: eight orders of one customer."""
+    orders = b",".join(json_order(8 * index + place, source) for place in range(8))
+    return b'{"customer":%d,"orders":[%b]}' % (index, orders)
 
 
 def no_payload(index: int, source: random.Random) -> bytes:
@@ -104,6 +112,7 @@ WORKLOADS: dict[str, MakeEntry] = {
     "json_event": json_event,
     "json_shared": json_shared,
     "json_order": json_order,
+    "json_document": json_document,
     "none": no_payload,
 }
 
@@ -113,17 +122,43 @@ def pool_size(batch: int) -> int:
     return batch * max(POOL_BATCHES_MINIMUM, -(-POOL_ENTRIES_MINIMUM // batch))
 
 
-def build_pool(workload: str, count: int, seed: int, process: int = 0) -> list[bytes]:
-    """`count` different entries, the same for the same arguments, disjoint from every other process's pool.
+_shared: dict[tuple[str, int, int, int, int], list[bytes]] = {}
 
-    Raises UsageError for an unknown workload.
+
+def share_pool(workload: str, count: int, seed: int, process: int, processes: int) -> None:
+    """Build a pool that this process keeps, for those that will be forked from it."""
+    key = (workload, count, seed, process, processes)
+    if key not in _shared:
+        _shared[key] = build_pool(*key)
+
+
+def build_pool(workload: str, count: int, seed: int, process: int = 0, processes: int = 1) -> list[bytes]:
+    """`count` entries, the same for the same arguments, none of them in the pool of another of `processes`.
+
+    All differ from one another, but for a user's own (`payload`), which are repeated where there are fewer. Raises UsageError for an
+    unknown workload.
     """
-    if workload not in WORKLOADS:
-        raise unknown("workload", workload, sorted(WORKLOADS))
-    make_entry = WORKLOADS[workload]
+    shared = _shared.get((workload, count, seed, process, processes))
+    if shared is not None:
+        return list(
+            shared
+        )  # counts a reference to each entry: a forked process copies their pages now, not while it is timed
+    if workload.startswith(payload.PREFIX):
+        return payload.payload_pool(workload, count, process, processes)
+    make_entry = _find(workload)
     source = random.Random(f"{seed}/{workload}/{process}")
     first = process * count
     return [make_entry(first + position, source) for position in range(count)]
+
+
+def _find(workload: str) -> MakeEntry:
+    """Return a workload by its name, or by the dotted path `module:function` of one that lies elsewhere."""
+    if ":" in workload:
+        function: MakeEntry = load_subject(workload)
+        return function
+    if workload not in WORKLOADS:
+        raise unknown("workload", workload, sorted(WORKLOADS))
+    return WORKLOADS[workload]
 
 
 def batches_of(pool: list[bytes], batch: int) -> list[bytes] | list[list[bytes]]:

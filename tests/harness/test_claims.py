@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 import made_up
 from cometbench import cli
-from cometbench.evaluate import evaluate_claims, result_ids
+from cometbench.evaluate import Promise, evaluate_claims, result_ids
 from cometbench.experiment import load_experiments
 from cometbench.guide import guide_machine, guide_run, write_guide
 from cometbench.registry import Check, Section, all_claims, load_sections
@@ -48,15 +48,15 @@ def test_uncovered_sections_say_which_experiment_is_missing() -> None:
                     )
 
 
-def test_sections_q_and_g_are_covered_but_for_what_the_engine_lacks() -> None:
+def test_sections_q_g_and_r_are_covered() -> None:
     uncovered = [
         f"{claim.id}.{check.id}"
         for section, claim in all_claims()
-        if section.id in "QG"
+        if section.id in "QGR"
         for check in claim.check
         if not check.readings and check.equation is None
     ]
-    assert uncovered == ["Q-ack.allocations"]
+    assert uncovered == []
 
 
 def test_both_multi_process_readings_stand_on_every_batch_row() -> None:
@@ -68,7 +68,7 @@ def test_both_multi_process_readings_stand_on_every_batch_row() -> None:
 
 def test_every_measurement_a_claim_names_is_one_an_experiment_produces() -> None:
     experiments = load_experiments(ROOT).values()
-    produced = {b.name for e in experiments for b in (*e.benchmarks, *e.latency, *e.syscalls)}
+    produced = {name for experiment in experiments for name in experiment.measurement_names()}
     named = {
         name
         for _, claim in all_claims()
@@ -77,6 +77,13 @@ def test_every_measurement_a_claim_names_is_one_an_experiment_produces() -> None
         for name in ([target] if isinstance(target, str) else target)
     }
     assert named - produced == set()
+
+
+def test_every_promise_is_said_in_words_of_its_own() -> None:
+    semantic = [check for _, claim in all_claims() for check in claim.check if check.kind == "semantic"]
+    said = [Promise(200.0, 10, 20.0).in_words(check) for check in semantic]
+    assert len(said) == 18
+    assert all("checked operations" not in words and "20" in words for words in said)
 
 
 def test_a_claim_without_reading_or_reason_is_refused() -> None:
@@ -95,6 +102,13 @@ def test_a_ratio_needs_two_measurements_and_a_guide_value() -> None:
         Check(id="x", kind="ratio", guide="2x", guide_value=2, readings={"a": "Q.one"})
     with pytest.raises(ValidationError, match="needs guide_value"):
         Check(id="x", kind="absolute", guide="2", readings={"a": "Q.one"})
+
+
+def test_a_direction_needs_two_measurements_and_no_size() -> None:
+    with pytest.raises(ValidationError, match="does not fit kind direction"):
+        Check(id="x", kind="direction", guide="helps", readings={"a": "Q.one"})
+    check = Check(id="x", kind="direction", guide="helps", readings={"a": ["Q.one", "Q.two"]})
+    assert (check.states, check.guide_value) == ("gain", None)
 
 
 def test_the_committed_guide_machine_is_what_the_command_writes(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ import shutil
 import pytest
 from faulty_experiments import raw
 
+import cometlog
 from cometbench.benchmark import ENGINE_SUBJECT
 from cometbench.many_processes import ManyProcesses
 from cometbench.measuring import OneProcess
+from cometbench.subjects.engine import engine_config
 from cometbench.syscalls import count_syscalls
 
 
@@ -69,3 +71,18 @@ def test_sync_calls_for_the_disk_on_every_append_and_mmap_never(tiny, root, extr
     assert counted["mmap"].extra["appends"] == 2000
     assert "write" not in counted["mmap"].extra["appending_thread_names"]
     assert "sync" not in counted["mmap"].extra["appending_thread_names"]
+
+
+def test_a_benchmark_sets_any_field_of_the_engines_configuration_over_a_preset():
+    settings = {"preset": "ultra_low_latency", "write_path": "mmap", "storage.checkpoint_interval_ms": 30_000,
+                "segment_size_bytes": 1 << 20, "retention.interval_s": 1.0, "loads": "50"}  # fmt: skip
+    config = engine_config(settings)
+    preset = cometlog.Config.ultra_low_latency()
+    assert (config.storage.checkpoint_interval_ms, config.storage.segment_size_bytes) == (30_000, 1 << 20)
+    assert config.retention.interval_s == 1.0
+    assert config.compression == preset.compression
+
+
+def test_a_field_that_the_engine_does_not_have_is_named():
+    with pytest.raises(cometlog.ConfigurationError, match=r"unknown field storage\.checkpoint"):
+        engine_config({"storage.checkpoint": 5})

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from cometbench.checkout import find_checkout
 from cometbench.errors import CheckoutNotFoundError, UsageError
+from cometbench.evaluate import CONTROLS, COUNTED_UNITS, FORKED_AND_FRESH
 from cometbench.experiment import choose, load_experiments
 from cometbench.goals import GOALS
 from cometbench.registry import all_claims
 from cometbench.workloads import WORKLOADS
 
 EXPERIMENTS = load_experiments(find_checkout(Path(__file__).parent))
-NAMES = [b.name for e in EXPERIMENTS.values() for b in (*e.benchmarks, *e.latency, *e.syscalls)]
+NAMES = [name for e in EXPERIMENTS.values() for name in e.measurement_names()]
 
 
 def test_names_are_unique():
@@ -34,6 +36,25 @@ def test_every_measurement_that_a_claim_or_goal_reads_exists():
     assert read <= set(NAMES)
 
 
+def test_a_promise_that_is_measured_and_not_counted_is_measured_in_rounds():
+    once = {
+        f"{probe.name}.{value}"
+        for experiment in EXPERIMENTS.values()
+        for probe in experiment.probes
+        for value, unit in probe.values.items()
+        if probe.rounds == "once" and unit not in COUNTED_UNITS
+    }
+    promised = {
+        target
+        for _, claim in all_claims()
+        for check in claim.check
+        for target in check.readings.values()
+        if check.kind == "semantic" and check.violations == "value" and not check.long_run
+    }
+    assert "K.million.short_seconds" in once
+    assert promised & once == set()
+
+
 def test_section_q_has_every_batch_size_in_every_reading():
     readings = [
         "buffered.processes1",
@@ -45,9 +66,20 @@ def test_section_q_has_every_batch_size_in_every_reading():
     assert {benchmark.name for benchmark in EXPERIMENTS["Q"].benchmarks} == expected
 
 
-def test_the_control_is_the_same_benchmark_under_two_names():
-    first, second = (b for b in EXPERIMENTS["G"].benchmarks if b.experiment == "control")
-    assert first.to_json().replace(first.name, second.name) == second.to_json()
+def test_a_control_is_the_same_benchmark_under_two_names():
+    controls = {b.name: b for b in EXPERIMENTS["floors"].benchmarks if b.experiment == "control"}
+    assert set(controls) == {*CONTROLS["mmap"], *CONTROLS["buffered"], FORKED_AND_FRESH[1]}
+    for path, names in CONTROLS.items():
+        first, second = (controls[name] for name in names)
+        assert first.to_json().replace(first.name, second.name) == second.to_json()
+        assert (first.subject, first.config["write_path"]) == (path, path)
+    forked, fresh = (controls[name] for name in FORKED_AND_FRESH)
+    assert dataclasses.replace(forked, name=fresh.name, fresh=True) == fresh
+
+
+def test_processes_whose_own_memory_is_measured_are_started_for_it():
+    fresh = {one.name for e in EXPERIMENTS.values() for one in (*e.benchmarks, *e.probes) if one.fresh}
+    assert fresh == {"control.fresh.1", "F.shards", *(probe.name for probe in EXPERIMENTS["M"].probes)}
 
 
 @pytest.mark.parametrize("section", EXPERIMENTS)

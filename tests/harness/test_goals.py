@@ -41,7 +41,7 @@ def test_the_whole_interval_decides(values: list[float], verdict: str) -> None:
 
 
 def test_a_run_as_noisy_as_a_factor_of_two_neither_meets_nor_misses() -> None:
-    first, second = made_up.control()
+    first, second, *_ = made_up.control()
     strays = _with_values(second, [40.0, 100.0, 110.0, 100.0, 45.0])
     pair = [
         made_up.measurement("goal.writer_append.mmap", 100.0, experiment="goal"),
@@ -87,3 +87,27 @@ def test_a_failed_side_is_named() -> None:
     )
     result = _goal(made_up.run([append, write]), "single.os_write")
     assert (result.verdict, result.reason) == ("not measured", "goal.os_write failed: exit code 1")
+
+
+def test_a_value_alone_is_judged_and_compared_with_its_peer_in_the_same_rounds() -> None:
+    ack = _with_values(made_up.measurement("goal.ack.ack", 1.0, metric="ack", experiment="goal"),
+                       [40.0, 60.0, 50.0, 42.0, 48.0])  # fmt: skip
+    call = _with_values(made_up.measurement("goal.ack.empty_call", 1.0, metric="empty_call", experiment="goal"),
+                        [20.0, 30.0, 25.0, 21.0, 24.0])  # fmt: skip
+    result = _goal(made_up.run([ack, call]), "ack.time")
+    assert (result.unit, result.verdict) == ("ns", "met")
+    assert result.estimate is not None
+    assert result.estimate.value == 48.0
+    assert (
+        result.reason
+        == "the whole interval keeps the bound; 2.00x (2.00\N{EN DASH}2.00x) goal.ack.empty_call"
+    )
+    assert _goal(made_up.run([ack]), "ack.time").verdict == "not measured"
+
+
+def test_what_a_probe_counts_keeps_its_unit_and_zero_is_a_bound() -> None:
+    blocks = made_up.measurement("goal.ack.blocks", 1.0, metric="blocks", unit="blocks", experiment="goal")
+    none = _goal(made_up.run([_with_values(blocks, [0.0] * 5)]), "ack.blocks")
+    assert (none.unit, none.verdict) == ("blocks", "met")
+    some = _goal(made_up.run([_with_values(blocks, [1.0] * 5)]), "ack.blocks")
+    assert (some.verdict, some.reason) == ("missed", "the whole interval is above the bound")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from cometbench import cli
 from cometbench.evaluate import evaluate_claims
 from cometbench.readme_numbers import BEGIN, END, MarkersError, replace_block, update_readme
 from cometbench.store import MACHINE_FILE, RUN_FILE, to_json_bytes, write_atomically
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -58,6 +61,12 @@ def test_only_the_block_changes_and_it_names_its_run(run_directory: Path, readme
     assert "| 1,000 | 112 µs | 61.5 µs | 22.1 µs | 170 µs | 22.1 µs | 25.2 µs | 48.3 µs | 96.7 µs |" in text
     assert "checks of the guide's numbers, 28 by arithmetic on the guide alone: " in text
     assert "| G1 sync | 7.6 ms | 900 µs | 4,470x | 577x |" in text
+
+
+def test_the_readme_holds_the_numbers_of_the_run_that_it_names() -> None:
+    readme = ROOT / "README.md"
+    (name,) = re.findall(r"\(results/([^)]+)/report\.md\) holds", readme.read_text())
+    assert update_readme(readme, ROOT / "results" / name, check=True)
 
 
 @pytest.mark.parametrize("text", ["", BEGIN, f"{END}\n{BEGIN}", f"{BEGIN}{END}{BEGIN}{END}"])

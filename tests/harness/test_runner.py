@@ -47,6 +47,26 @@ def test_each_round_has_one_worker_per_benchmark_in_an_order_the_seed_fixes(stan
     assert runner.suite().get_benchmark_names() == [benchmark.name for benchmark in benchmarks]
 
 
+def test_rounds_that_do_not_fit_the_time_are_not_run_and_the_run_says_so(stand):
+    profile = dataclasses.replace(stand.profile, rounds_main=4, least_main=2, rounds_other=3, least_other=3)
+    benchmarks = [raw("test.main"), raw("test.other", rounds="other")]
+    hurried, found = run(benchmarks, stand, profile=dataclasses.replace(profile, seconds_max=0.001))
+    assert [sample.round for sample in found["test.main"].samples] == [0, 1]
+    assert [sample.round for sample in found["test.other"].samples] == [0, 1, 2]
+    assert found["test.main"].extra["rounds_wanted"] == 4.0
+    assert hurried.rounds_taken() == ["test: 2 of 4 rounds, the least", "test: 3 of 3 rounds"]
+    unhurried, found = run(benchmarks, stand, profile=profile)
+    assert [sample.round for sample in found["test.main"].samples] == [0, 1, 2, 3]
+    assert unhurried.rounds_taken() == ["test: 4 of 4 rounds", "test: 3 of 3 rounds"]
+
+
+def test_a_measurement_says_whether_its_processes_were_forked_or_started(stand):
+    _, found = run([raw("test.forked"), raw("test.started", fresh=True)], stand)
+    assert found["test.forked"].extra["process"] == "forked, a new server each round"
+    assert found["test.started"].extra["process"] == "a new interpreter"
+    assert [len(one.samples) for one in found.values()] == [3, 3]
+
+
 def test_a_measurement_says_what_was_measured_and_verified(stand):
     runner, found = run([raw("test.batch", batch=100, workload="json_event")], stand)
     measured = found["test.batch"]
@@ -62,15 +82,17 @@ def test_a_measurement_says_what_was_measured_and_verified(stand):
     assert checked.entries_expected == checked.entries_found
     calls = sum(
         sum(warmup_loops for warmup_loops, _ in worker.warmups) + loops * len(worker.values)
-        for worker in runner.collected["test.batch"].raw
+        for worker in runner.items["test.batch"].raw_runs()
     )
-    assert checked.entries_found == 100 * calls  # calibration and warm-ups included
+    calibration = measured.extra["calibration_calls"]
+    assert calibration > 0
+    assert checked.entries_found == 100 * (calls + calibration)  # warm-ups included
     assert len(measured.code_hash) == 16
 
 
 @pytest.mark.parametrize(("fault", "word"), [("drop", "lost"), ("alter", "altered")])
 def test_a_lost_or_altered_entry_fails_the_benchmark_and_is_named(fault, word, stand):
-    # The calibration of a fault at entry 0 already shows it, so that no value of a broken log is ever stored.
+    # The first worker already shows a fault at entry 0, so that no value of a broken log is ever stored.
     faulty = raw("test.faulty", "FaultyFile", config={"fault": fault, "at": 0})
     _, found = run([raw("test.sound"), faulty], stand)
     measured = found["test.faulty"]
@@ -108,17 +130,22 @@ def test_a_dying_process_fails_its_benchmark_only(stand):
     assert found["test.sound"].failure is None
 
 
+def is_gone(pid):
+    """Whether a process has ended, waited for or not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def test_a_worker_that_hangs_is_ended_with_its_children(stand, tmp_path, monkeypatch):
     pid_file = tmp_path / "pid"
     monkeypatch.setenv("CHILD_PID_FILE", str(pid_file))
     profile = dataclasses.replace(stand.profile, worker_seconds_max=3.0)
     _, found = run([raw("test.hangs", "NeverReturns")], stand, profile=profile)
     assert found["test.hangs"].failure == "ran longer than 3 s and was ended"
-    child = Path(f"/proc/{pid_file.read_text()}/stat")
     until = time.monotonic() + 30
-    while (
-        child.exists() and child.read_text().rpartition(")")[2].split()[0] != "Z"
-    ):  # killed, and not gone yet
+    while not is_gone(int(pid_file.read_text())):
         assert time.monotonic() < until, "the child of an ended worker goes on"
 
 
@@ -148,7 +175,7 @@ def test_raw_runs_name_no_host_and_no_path(stand, tmp_path):
     assert "hostname" not in text
     assert "python_executable" not in text
     assert str(Path.home()) + "/" not in text
-    assert "calibrate_loops" in text
+    assert "cpu_model_name" in text
 
 
 def test_two_benchmarks_of_one_name_are_refused(stand):

@@ -17,6 +17,7 @@ import made_up
 from cometbench.errors import CometbenchError
 from cometbench.model import Machine
 from cometbench.store import ResultsError, RunStore, load_latency, load_machine, load_run, write_atomically
+from cometbench.validate import validate_tree
 
 
 def _create(root: Path, **changes: Any) -> RunStore:
@@ -38,8 +39,8 @@ def test_a_new_run_is_on_disk_at_once_and_unfinished(tmp_path: Path) -> None:
 
 def test_each_measurement_is_on_disk_when_add_returns(tmp_path: Path) -> None:
     store = _create(tmp_path)
-    store.add_floor(made_up.floors()[0])
-    store.add_measurement(made_up.measurement("Q.batch1.mmap.processes1", 100.0))
+    store.put([made_up.floors()[0]])
+    store.put([made_up.measurement("Q.batch1.mmap.processes1", 100.0)])
     stored = load_run(store.path)
     assert [m.name for m in stored.floors] == ["floor.clock_read"]
     assert [m.name for m in stored.measurements] == ["Q.batch1.mmap.processes1"]
@@ -49,7 +50,7 @@ def test_each_measurement_is_on_disk_when_add_returns(tmp_path: Path) -> None:
 def _add_until_killed(root: Path, connection: Any) -> None:
     store = _create(root)
     for number in range(10_000):
-        store.add_measurement(made_up.measurement(f"made.up{number}", 1.0 + number))
+        store.put([made_up.measurement(f"made.up{number}", 1.0 + number)])
         connection.send(number)
 
 
@@ -78,18 +79,37 @@ def test_what_was_added_survives_a_kill_at_any_moment(tmp_path: Path) -> None:
     assert len(names) <= acknowledged + 2
 
 
-def test_a_name_is_taken_once_among_floors_and_measurements(tmp_path: Path) -> None:
+def test_what_is_put_again_takes_its_place(tmp_path: Path) -> None:
     store = _create(tmp_path)
-    store.add_floor(made_up.floors()[0])
-    with pytest.raises(ResultsError, match=r"floor\.clock_read is stored already"):
-        store.add_measurement(made_up.floors()[0])
+    store.put([made_up.floors()[0], made_up.measurement("a.b", 1.0), made_up.measurement("a.c", 2.0)])
+    store.put([made_up.measurement("a.b", 3.0)])
+    stored = load_run(store.path)
+    assert [m.name for m in stored.all_measurements()] == ["floor.clock_read", "a.b", "a.c"]
+    assert stored.find("a.b").samples[0].values == [3.0 * made_up.SPREAD[0]] * 3
+
+
+def test_an_interrupted_run_is_opened_again_with_its_samples_and_a_finished_one_is_not(
+    tmp_path: Path,
+) -> None:
+    store = _create(tmp_path)
+    store.put([made_up.measurement("a.b", 1.0)])
+    store.add_latency("a.b", [1, 2])
+    store.finish([], interrupted=True)
+    again = RunStore.resume(store.path)
+    again.put([made_up.measurement("a.c", 1.0)])
+    again.add_latency("a.c", [3])
+    assert [m.name for m in load_run(store.path).measurements] == ["a.b", "a.c"]
+    assert sorted(load_latency(store.path)) == ["a.b", "a.c"]
+    again.finish([])
+    with pytest.raises(ResultsError, match="finished and immutable"):
+        RunStore.resume(store.path)
 
 
 def test_a_finished_run_is_immutable(tmp_path: Path) -> None:
     store = _create(tmp_path)
     store.finish([])
     with pytest.raises(ResultsError, match="finished and immutable"):
-        store.add_measurement(made_up.measurement("a.b", 1.0))
+        store.put([made_up.measurement("a.b", 1.0)])
     with pytest.raises(ResultsError, match="finished and immutable"):
         store.finish([])
     with pytest.raises(ResultsError, match="finished and immutable"):
@@ -100,7 +120,7 @@ def test_a_finished_run_is_immutable(tmp_path: Path) -> None:
 
 def test_an_interrupted_run_keeps_what_it_has_and_stays_unfinished(tmp_path: Path) -> None:
     store = _create(tmp_path)
-    store.add_measurement(made_up.measurement("a.b", 1.0))
+    store.put([made_up.measurement("a.b", 1.0)])
     store.finish([], interrupted=True)
     stored = load_run(store.path)
     assert stored.finished_utc is None
@@ -146,8 +166,6 @@ def test_latency_arrays_come_back_as_they_were(tmp_path: Path) -> None:
     stored = load_latency(store.path)
     assert sorted(stored) == ["G.mmap", "G.sync"]
     assert stored["G.mmap"].tolist() == [0, 1, 2, 3, 4]
-    with pytest.raises(ResultsError, match="stored already"):
-        store.add_latency("G.mmap", [1])
 
 
 def test_loading_names_the_file_and_the_field(tmp_path: Path) -> None:
@@ -178,3 +196,11 @@ def test_an_atomic_write_that_fails_leaves_the_old_file_and_no_litter(
         write_atomically(target, b"new")
     assert target.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_flame_graphs_lie_in_a_folder_of_their_own_and_the_newest_stays(tmp_path: Path) -> None:
+    store = _create(tmp_path)
+    store.add_flame_graph("Y.a.txt", "a;b 1\n")
+    store.add_flame_graph("Y.a.txt", "a;b 2\n")
+    assert (store.path / "flamegraphs" / "Y.a.txt").read_text() == "a;b 2\n"
+    assert validate_tree(tmp_path) == []

@@ -35,7 +35,7 @@ def tree(tmp_path: Path) -> Path:
         started_utc="2025-01-31T12:00:00Z",
     )
     for measurement in made_up.section_g():
-        store.add_measurement(measurement)
+        store.put([measurement])
         if measurement.latency is not None:
             store.add_latency(measurement.latency.key, [1, 2, 3])
     store.finish(evaluate_claims(store.run))
@@ -137,8 +137,14 @@ def test_pyperf_file_with_a_host_name_or_damage_is_named(tree: Path) -> None:
 
 
 def test_the_command_prints_problems_and_exits_1(tree: Path) -> None:
-    assert CliRunner().invoke(cli.build(), ["validate", str(tree)]).exit_code == 0
+    sound = CliRunner().invoke(cli.build(), ["validate", str(tree)])
+    assert (sound.exit_code, sound.output) == (0, "results are valid: 2 machines, 2 runs\n")
+    no_tree = CliRunner().invoke(cli.build(), ["validate", str(tree / RUN)])
+    assert no_tree.exit_code == 2
+    assert "holds no machine's folder: give a results tree" in no_tree.output
     (tree / RUN / "core").write_text("x")
     outcome = CliRunner().invoke(cli.build(), ["validate", str(tree)])
     assert outcome.exit_code == 1
     assert f"{RUN}: core does not belong in a run" in outcome.output
+    listed = json.loads(CliRunner().invoke(cli.build(), ["validate", str(tree), "--json"]).output)
+    assert listed == [{"place": RUN, "message": "core does not belong in a run"}]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 
 import made_up
-from cometbench.evaluate import evaluate_claims, noise_floor
+from cometbench.evaluate import evaluate_claims, noise_floor, noise_of
 from cometbench.model import ClaimResult, Measurement, Run, Sample, Verification
 from cometbench.stats import Estimate
 from cometbench.verdicts import (
     judge_absolute,
     judge_arithmetic,
+    judge_bound,
+    judge_direction,
     judge_future,
+    judge_measured_promise,
     judge_order,
     judge_ratio,
     judge_semantic,
@@ -57,6 +60,52 @@ def test_ratio_rule(estimate: Estimate, guide: float, better: str, noise: float,
 
 
 @pytest.mark.parametrize(
+    ("estimate", "states", "noise", "verdict"),
+    [
+        (_near(1.5), "gain", QUIET, "reproduced"),
+        (_near(1.5), "no gain", QUIET, "not reproduced"),
+        (_near(1.0, width=0.01), "gain", QUIET, "not reproduced"),
+        (_near(1.0, width=0.01), "no gain", QUIET, "reproduced"),
+        (_near(0.5), "gain", QUIET, "not reproduced"),
+        (_near(0.5), "no gain", QUIET, "reproduced"),
+        (Estimate(1.2, 0.9, 1.5, 5), "gain", QUIET, "inconclusive"),
+        (Estimate(1.2, 0.9, 1.5, 5), "no gain", QUIET, "inconclusive"),
+        (_near(1.15, width=0.01), "gain", 0.1, "not reproduced"),
+        (_near(1.5, 3), "gain", QUIET, "direction only"),
+        (_near(1.5, 3), "no gain", QUIET, "inconclusive"),
+        (_near(1.0, 3, 0.01), "gain", QUIET, "inconclusive"),
+        (_near(1.0, 3, 0.01), "no gain", QUIET, "direction only"),
+        (_near(1.5, 1), "gain", QUIET, "inconclusive"),
+        (_near(1.5), "gain", None, "direction only"),
+    ],
+)
+def test_direction_rule(estimate: Estimate, states: str, noise: float | None, verdict: str) -> None:
+    assert judge_direction(estimate, states, noise).verdict == verdict  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("estimate", "better", "noise", "verdict"),
+    [
+        (_near(1.0, width=0.03), "higher", QUIET, "reproduced"),
+        (_near(1.6), "higher", QUIET, "reproduced"),
+        (_near(0.8), "higher", QUIET, "not reproduced"),
+        (_near(0.97, width=0.05), "higher", QUIET, "inconclusive"),
+        (_near(0.8), "higher", 0.2, "reproduced"),
+        (_near(1.0, 3, width=0.03), "higher", QUIET, "direction only"),
+        (_near(0.8, 3), "higher", QUIET, "inconclusive"),
+        (_near(1.0, 1), "higher", QUIET, "inconclusive"),
+        (_near(1.0, width=0.03), "lower", QUIET, "reproduced"),
+        (_near(1.3), "lower", QUIET, "not reproduced"),
+        (_near(0.7), "lower", QUIET, "reproduced"),
+    ],
+)
+def test_a_guide_that_states_no_effect_is_broken_by_a_loss_alone(
+    estimate: Estimate, better: str, noise: float, verdict: str
+) -> None:
+    assert judge_ratio(estimate, 1.0, better, noise).verdict == verdict  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
     ("workers", "verdict"),
     [(1, "inconclusive"), (2, "direction only"), (4, "direction only"), (5, "reproduced")],
 )
@@ -99,6 +148,23 @@ def test_semantic_rule_counts_violations() -> None:
     assert judge_semantic(0, 0).verdict == "inconclusive"
     assert judge_semantic(200, 200_000, 0.001).verdict == "reproduced"
     assert judge_semantic(201, 200_000, 0.001).verdict == "not reproduced"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "workers", "verdict"),
+    [
+        (0.0, 0.0, 5, "reproduced"),
+        (0.01, 0.05, 5, "reproduced"),
+        (0.01, 0.06, 5, "inconclusive"),
+        (0.06, 0.2, 5, "not reproduced"),
+        (0.06, 0.2, 4, "inconclusive"),
+        (0.0, 0.0, 4, "inconclusive"),
+    ],
+)
+def test_measured_promise_rule(low: float, high: float, workers: int, verdict: str) -> None:
+    estimate = Estimate((low + high) / 2, low, high, workers)
+    assert judge_measured_promise(estimate, 1000, 0.05).verdict == verdict
+    assert judge_measured_promise(estimate, 0, 0.05).verdict == "inconclusive"
 
 
 def test_future_rule_judges_what_this_engine_does() -> None:
@@ -188,6 +254,20 @@ def test_a_made_up_run_reaches_every_verdict() -> None:
     }
 
 
+def test_a_sync_that_reaches_no_disk_gets_no_verdict_and_what_never_syncs_does() -> None:
+    whole = made_up.whole_run()
+    in_memory = [m.model_copy(update={"file_system": "tmpfs"}) for m in whole.measurements]
+    results = {
+        result.id: result for result in evaluate_claims(whole.model_copy(update={"measurements": in_memory}))
+    }
+    assert results["G1.latency.sync"].verdict == "not measured"
+    assert (
+        "G.sync.batch1 was measured on tmpfs, where a sync reaches no disk"
+        in results["G1.latency.sync"].reason
+    )
+    assert results["G3.latency.mmap"].verdict == "exceeded"
+
+
 def test_a_noisy_control_turns_a_small_effect_inconclusive() -> None:
     quiet = [*made_up.control(), *_pair(1.4)]
     noisy = [made_up.control()[0], _spread_control(), *_pair(1.4)]
@@ -198,9 +278,35 @@ def test_a_noisy_control_turns_a_small_effect_inconclusive() -> None:
     assert _claim(made_up.run(noisy), ratio).verdict == "not reproduced"
 
 
-def _pair(gain: float) -> list[Measurement]:
-    single = made_up.measurement("Q.batch1.mmap.processes1", 100.0)
-    return [single, made_up.measurement("Q.batch1000.mmap.processes1", 1000 * 100.0 / gain, batch=1000)]
+def test_a_claim_is_held_against_the_control_of_its_path() -> None:
+    quiet = made_up.control()
+    generations = made_up.section_g()
+    noisy = [*quiet[:3], quiet[3].model_copy(update={"samples": made_up.samples(20.0)})]
+    strays = "the A/A control strays by 400%: a factor of 2 is within the noise"
+    run = made_up.run([*noisy, *_pair(15.0), *_pair(15.0, "buffered"), *generations])
+    assert _claim(run, "Q-r1.gain.mmap").verdict == "reproduced"
+    assert _claim(run, "Q-r1.gain.buffered").reason == strays
+    assert _claim(run, "G-r.gain.sync_over_mmap").reason == strays
+    alone = made_up.run([*quiet[:2], *_pair(15.0), *_pair(15.0, "buffered")])
+    assert _claim(alone, "Q-r1.gain.mmap").verdict == "reproduced"
+    assert "held no A/A control" in _claim(alone, "Q-r1.gain.buffered").reason
+
+
+def test_what_names_no_path_is_held_against_the_larger_noise() -> None:
+    noises = {"mmap": 0.1, "buffered": 0.3}
+    unnamed = made_up.measurement("T.presets.default", 100.0, subject="cometlog")
+    stored = unnamed.model_copy(update={"config": {"write_path": "mmap"}})
+    assert noise_of(noises, [unnamed]) == 0.3
+    assert noise_of(noises, [stored]) == 0.1
+    assert noise_of({**noises, "buffered": None}, [unnamed]) is None
+
+
+def _pair(gain: float, path: str = "mmap") -> list[Measurement]:
+    one, many = (f"Q.batch{batch}.{path}.processes1" for batch in (1, 1000))
+    return [
+        made_up.measurement(one, 100.0, subject=path),
+        made_up.measurement(many, 1000 * 100.0 / gain, subject=path, batch=1000),
+    ]
 
 
 def _spread_control() -> Measurement:
@@ -264,3 +370,21 @@ def test_syscalls_of_the_hot_path_are_judged_by_count() -> None:
     )
     assert _claim(made_up.run([free]), "G-s.syscalls.mmap").verdict == "reproduced"
     assert _claim(made_up.run([busy]), "G-s.syscalls.mmap").verdict == "not reproduced"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "workers", "side", "verdict"),
+    [
+        (91.0, 97.0, 5, "at_least", "reproduced"),
+        (91.0, 97.0, 3, "at_least", "direction only"),
+        (85.0, 97.0, 5, "at_least", "inconclusive"),
+        (40.0, 60.0, 5, "at_least", "not reproduced"),
+        (40.0, 60.0, 4, "at_least", "inconclusive"),
+        (95.0, 95.0, 1, "at_least", "inconclusive"),
+        (1.0, 2.0, 5, "at_most", "reproduced"),
+        (91.0, 99.0, 5, "at_most", "not reproduced"),
+    ],
+)
+def test_a_bound_is_kept_broken_or_spanned_by_the_whole_interval(low, high, workers, side, verdict):
+    bound = 90.0 if side == "at_least" else 3.0
+    assert judge_bound(Estimate((low + high) / 2, low, high, workers), bound, side).verdict == verdict

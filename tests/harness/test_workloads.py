@@ -31,7 +31,13 @@ def test_a_seed_fixes_the_pool(workload):
 
 @pytest.mark.parametrize(
     ("workload", "low", "high"),
-    [("json_line", 117, 117), ("json_event", 85, 120), ("json_shared", 47, 47), ("json_order", 650, 950)],
+    [
+        ("json_line", 117, 117),
+        ("json_event", 85, 120),
+        ("json_shared", 47, 47),
+        ("json_order", 700, 950),
+        ("json_document", 6000, 8000),
+    ],
 )
 def test_sizes_are_those_of_the_guide(workload, low, high):
     sizes = {len(entry) for entry in build_pool(workload, pool_size(10_000), 1)}
@@ -40,7 +46,7 @@ def test_sizes_are_those_of_the_guide(workload, low, high):
 
 
 def test_an_unknown_workload_is_named_with_those_that_exist():
-    with pytest.raises(UsageError, match=r"unknown workload 'tweets'; allowed: json_event, .*json_shared"):
+    with pytest.raises(UsageError, match=r"unknown workload 'tweets'; allowed: json_document, .*json_shared"):
         build_pool("tweets", 1, 1)
 
 

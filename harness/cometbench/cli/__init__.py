@@ -6,13 +6,18 @@ Exit codes: 0 all is well, 1 a benchmark or check failed, 2 wrong use, 130 inter
 from __future__ import annotations
 
 import importlib
+import sys
 
 import click
 
 from cometbench import __version__
+from cometbench.cli.outcomes import EXIT_INTERRUPTED
 
 # Each of these modules registers its commands on the group when `register(group)` is called.
-_COMMAND_MODULES = ("cometbench.cli.measuring", "cometbench.cli.judging")
+_COMMAND_MODULES = tuple(
+    f"cometbench.cli.{name}"
+    for name in ("measuring", "loading", "alternatives", "profiling", "tuning", "judging", "comparing")
+)
 
 
 def build() -> click.Group:
@@ -21,7 +26,13 @@ def build() -> click.Group:
     @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
     @click.version_option(__version__, prog_name="cometbench")
     def group() -> None:
-        """Measure cometlog, verify what was written, and set the guide's numbers beside the measured ones."""
+        """Measure cometlog, verify what was written, and set the guide's numbers beside the measured ones.
+
+        Begin with `cometbench doctor`, which says what this machine allows, and `cometbench run`. What is measured lands in
+        results/<machine>/<run>/; RUN is such a folder everywhere.
+
+        Exit codes of every command: 0 all is well, 1 a benchmark or check failed, 2 wrong use, 130 interrupted.
+        """
 
     for name in _COMMAND_MODULES:
         importlib.import_module(name).register(group)
@@ -29,5 +40,9 @@ def build() -> click.Group:
 
 
 def main() -> None:
-    """Entry point of the `cometbench` script."""
-    build()(prog_name="cometbench")
+    """Entry point of the `cometbench` script. Ctrl-C while its modules load ends it like any other."""
+    try:
+        build()(prog_name="cometbench")
+    except KeyboardInterrupt:
+        click.echo("Interrupted.", err=True)
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,32 +1,30 @@
-"""Commands of the judging side: claims, report, validate, readme-numbers, guide-numbers."""
+"""Commands of the judging side: claims, report, validate, readme-numbers, findings, guide-numbers."""
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any
 
 import click
 
 from cometbench.checkout import find_checkout
+from cometbench.cli.outcomes import EXIT_DIFFERS, says_errors
 from cometbench.console import make_console, print_run, print_table
-from cometbench.errors import CometbenchError
+from cometbench.errors import UsageError
 from cometbench.evaluate import result_ids
 from cometbench.experiment import load_experiments
+from cometbench.findings_page import findings_page, update_page
 from cometbench.guide import write_guide
 from cometbench.readme_numbers import update_readme
 from cometbench.registry import all_claims
 from cometbench.report import write_report
-from cometbench.store import load_run
+from cometbench.store import MACHINE_FILE, load_machine, load_run
 from cometbench.tables import Table, table_claims
 from cometbench.validate import validate_tree
 
 RUN_PATH = click.Path(exists=True, file_okay=False, path_type=Path)
-EXIT_DIFFERS = 1
-Params = ParamSpec("Params")
 
 
 def register(group: click.Group) -> None:
@@ -36,30 +34,24 @@ def register(group: click.Group) -> None:
         report_command,
         validate_command,
         readme_numbers_command,
+        findings_command,
         guide_numbers_command,
     ):
         group.add_command(command)
 
 
-def says_errors(command: Callable[Params, None]) -> Callable[Params, None]:
-    """Turn the harness's own errors into one line on stderr and exit code 1."""
-
-    @functools.wraps(command)
-    def guarded(*args: Params.args, **kwargs: Params.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except CometbenchError as error:
-            raise click.ClickException(str(error)) from error
-
-    return guarded
-
-
-@click.command("claims")
+@click.command("claims", short_help="List every claim of the guide, or a run's verdicts.")
 @click.argument("run_directory", metavar="[RUN]", type=RUN_PATH, required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @says_errors
 def claims_command(run_directory: Path | None, as_json: bool) -> None:
-    """List every claim of the guide; with RUN, with the verdicts of that run."""
+    """List every claim of the guide; with RUN, a folder under results/, with the verdicts of that run.
+
+    Verdicts: reproduced, exceeded, direction only, not reproduced, inconclusive (the interval or the noise is too wide), not measured
+    (with the reason), arithmetic error (the guide contradicts itself).
+
+    Exit codes: 0 printed, 1 RUN cannot be read, 2 wrong use.
+    """
     if run_directory is not None:
         results = load_run(run_directory).claims
         if as_json:
@@ -79,12 +71,17 @@ def claims_command(run_directory: Path | None, as_json: bool) -> None:
     )
 
 
-@click.command("report")
+@click.command("report", short_help="Render the report of a stored run again.")
 @click.argument("run_directory", metavar="RUN", type=RUN_PATH)
 @click.option("--quiet", is_flag=True, help="Write the files, print no tables.")
 @says_errors
 def report_command(run_directory: Path, quiet: bool) -> None:
-    """Render report.md, report.html and the figures of a stored RUN again, and print its tables."""
+    """Render report.md, report.html and the figures of a stored RUN again, and print its tables.
+
+    RUN is a folder under results/. Nothing is measured; the chapter across hardware takes in the machines that have come since.
+
+    Exit codes: 0 written, 1 RUN cannot be read or written, 2 wrong use.
+    """
     written = write_report(run_directory, load_experiments(find_checkout()))
     if not quiet:
         print_run(load_run(run_directory), make_console())
@@ -92,26 +89,48 @@ def report_command(run_directory: Path, quiet: bool) -> None:
         click.echo(str(path))
 
 
-@click.command("validate")
+@click.command("validate", short_help="Check every file of a results tree.")
 @click.argument("results", type=RUN_PATH, required=False)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the problems as JSON, an empty list where there are none."
+)
 @says_errors
-def validate_command(results: Path | None) -> None:
-    """Check every file under RESULTS (results/ by default); exit code 1 when something is wrong."""
-    problems = validate_tree(results or find_checkout() / "results")
-    for problem in problems:
-        click.echo(f"{problem.place}: {problem.message}", err=True)
+def validate_command(results: Path | None, as_json: bool) -> None:
+    """Check every file under RESULTS (results/ by default): schema, names, samples, claims, private text.
+
+    Exit codes: 0 valid, 1 something is wrong (one line each on standard error), 2 wrong use.
+    """
+    tree = results or find_checkout() / "results"
+    machines = (
+        [folder for folder in tree.iterdir() if (folder / MACHINE_FILE).exists()] if tree.is_dir() else []
+    )
+    if results is not None and not machines:
+        raise UsageError(
+            f"{tree} holds no machine's folder: give a results tree, <tree>/<machine>/{MACHINE_FILE}"
+        )
+    problems = validate_tree(tree)
+    if as_json:
+        click.echo(json.dumps([problem._asdict() for problem in problems], indent=2))
+    else:
+        for problem in problems:
+            click.echo(f"{problem.place}: {problem.message}", err=True)
     if problems:
         sys.exit(EXIT_DIFFERS)
-    click.echo("results are valid")
+    if not as_json:
+        runs = sum(entry.is_dir() for machine in machines for entry in machine.iterdir())
+        click.echo(f"results are valid: {len(machines)} machines, {runs} runs")
 
 
-@click.command("readme-numbers")
+@click.command("readme-numbers", short_help="Write the numbers of a run into README.md.")
 @click.argument("run_directory", metavar="RUN", type=RUN_PATH)
 @click.option("--check", is_flag=True, help="Write nothing; exit code 1 when README.md differs from the run.")
 @click.option("--readme", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Another file.")
 @says_errors
 def readme_numbers_command(run_directory: Path, check: bool, readme: Path | None) -> None:
-    """Write the numbers of a committed RUN into README.md, between its two markers."""
+    """Write the numbers of a committed RUN into README.md, between its two markers.
+
+    Exit codes: 0 written or in agreement, 1 RUN cannot be read or --check found a difference, 2 wrong use.
+    """
     target = readme or find_checkout() / "README.md"
     unchanged = update_readme(target, run_directory.resolve(), check=check)
     if check and not unchanged:
@@ -123,7 +142,37 @@ def readme_numbers_command(run_directory: Path, check: bool, readme: Path | None
     )
 
 
-@click.command("guide-numbers")
+@click.command("findings", short_help="Say in words what a run found about the guide.")
+@click.argument("run_directory", metavar="RUN", type=RUN_PATH)
+@click.option("--write", is_flag=True, help="Write docs/findings.md instead of printing it.")
+@click.option("--check", is_flag=True, help="Write nothing; exit code 1 when the page differs from the run.")
+@click.option(
+    "--page", type=click.Path(dir_okay=False, path_type=Path), help="Another file than docs/findings.md."
+)
+@says_errors
+def findings_command(run_directory: Path, write: bool, check: bool, page: Path | None) -> None:
+    """Say in words what a committed RUN found about the guide: what holds, what does not, what replaces it.
+
+    Exit codes: 0 printed, written or in agreement, 1 RUN cannot be read or --check found a difference, 2 wrong use.
+    """
+    run_directory = run_directory.resolve()
+    if not write and not check:
+        click.echo(findings_page(load_run(run_directory), load_machine(run_directory.parent)), nl=False)
+        return
+    target = page or find_checkout() / "docs" / "findings.md"
+    unchanged = update_page(target, run_directory, check=check)
+    if check and not unchanged:
+        click.echo(
+            f"{target.name} differs from {run_directory.name}; run: cometbench findings {run_directory} --write",
+            err=True,
+        )
+        sys.exit(EXIT_DIFFERS)
+    click.echo(
+        f"{target.name} {'agrees with' if unchanged else 'now says what'} {run_directory.name}{'' if unchanged else ' found'}"
+    )
+
+
+@click.command("guide-numbers", short_help="Write the guide's own numbers as a machine.")
 @click.option("--results", type=click.Path(file_okay=False, path_type=Path), help="Another results folder.")
 @says_errors
 def guide_numbers_command(results: Path | None) -> None:

@@ -47,7 +47,7 @@ static int allocate(int fd, size_t offset, size_t size)
 }
 
 /* Kernels before 5.14 lack MADV_POPULATE_WRITE: there one store per page does the same. */
-static int populate(char *map, size_t size)
+int populate(char *map, size_t size)
 {
     if (madvise(map, size, MADV_POPULATE_WRITE) == 0)
         return 0;

@@ -82,6 +82,10 @@ class Subject(ABC):
         del result
         return None
 
+    def version(self) -> str:
+        """Name and version of the system that was measured; asked without `open`, after it was written to. "" where there is none."""
+        return ""
+
     def close(self) -> None:  # noqa: B027 - optional for a subject
         """Release everything; what was appended stays."""
 

@@ -60,8 +60,14 @@ class TellsItsModules(RawFile):
         Path(os.environ["MODULES_FILE"]).write_text(json.dumps(sorted(sys.modules)))
 
 
+def interrupt_manager():
+    """Send SIGINT to the process that the fork server, this one's parent, works for."""
+    server = Path(f"/proc/{os.getppid()}/stat").read_text()
+    os.kill(int(server.rpartition(")")[2].split()[1]), signal.SIGINT)
+
+
 class InterruptsItsManager(RawFile):
-    """Sends SIGINT to the manager on its third opening: after its calibration and one finished round."""
+    """Sends SIGINT to the manager on its third opening: after two finished turns."""
 
     def open(self):
         super().open()
@@ -69,5 +75,5 @@ class InterruptsItsManager(RawFile):
         with log.open("a") as file:
             file.write("opened\n")
         if len(log.read_text().splitlines()) == 3:
-            os.kill(os.getppid(), signal.SIGINT)
+            interrupt_manager()
             time.sleep(60)
