@@ -41,7 +41,7 @@ DIRECTORY = Path(
     tempfile.mkdtemp(prefix="cometlog-fuzz-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
 )
 
-inflate = inflater_for(DIRECTORY)
+inflate = inflater_for(DIRECTORY / "a segment")
 
 
 def checksummed(raw: bytes, end: int, wanted: int) -> bytes:
@@ -141,7 +141,7 @@ def walk(data: bytes) -> None:
         truth = [entry for batch in expected.batches for entry in reference.decode_batch(batch)]
     except ValueError:
         truth = None
-    for cut in (decode.payloads, lambda *a: decode.batches(*a), decode.check):
+    for cut in (decode.payloads, lambda *a: decode.batches(*a), decode.spans, decode.check):
         try:
             entries = cut(frames, inflate)
         except decode.DamagedBatchError:
@@ -250,7 +250,7 @@ def control(data: bytes) -> None:
     for number in (0, 1, 1023):
         assert opened.look_at_slot(number).state in range(4)
     assert opened.active >= 0
-    assert opened.write_path in (None, "buffered", "sync", "async", "mmap")
+    assert opened.write_path in (None, "buffered", "sync", "async", "mmap", "uring")
     opened.close()
     read_statistics(directory)
 
