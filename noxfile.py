@@ -4,13 +4,16 @@ Packages are built as wheels, kept in `build/wheels` under a digest of their sou
 A session keeps its virtual environment between runs.
 """
 
+import fcntl
 import hashlib
+import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nox
 
@@ -18,6 +21,8 @@ ROOT = Path(__file__).parent
 WHEELS = ROOT / "build" / "wheels"
 BUILDER = ROOT / "build" / "builder"
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+PEERS = ROOT / "harness" / "cometbench" / "services" / "install.toml"
+FORWARD_PEERS = ("nats", "kafka", "rdkafka_performance", "setpriv")
 ARM64_CANNOT = 77
 # What qemu can show in one process. Child processes would need binfmt_misc, and /proc/cpuinfo is the host's.
 ARM64_TESTS = [
@@ -34,6 +39,9 @@ ARM64_TESTS = [
     "--deselect=tests/engine/test_checksum.py::test_no_byte_outside_the_data_is_read",
     "--deselect=tests/engine/test_checksum.py::test_the_instruction_is_used_where_the_cpu_has_it",
 ]
+SIDE_BY_SIDE = ("--numprocesses", "auto", "--dist", "worksteal")
+# The fault suites have tests that must not run beside one another (tests/crash/conftest.py).
+SIDE_BY_SIDE_IN_GROUPS = ("--numprocesses", "auto", "--dist", "loadgroup")
 SUITE_USE = "suite needs the sections to run, for example: nox -s suite -- Q G (or: Q --profile full)"
 CLANG = next((name for name in ("clang", "clang-14") if shutil.which(name)), "")
 
@@ -152,6 +160,41 @@ def install_beside(session: nox.Session, package: Package) -> Path:
     return target
 
 
+def install_peers(session: nox.Session, names: Collection[str] | None = None) -> None:
+    """Install the servers that `names` lists, all of section A without it, where that was not done yet.
+
+    One of `names` that cannot be installed ends the session; without `names` it is a row that says so. Sessions that run at the same
+    time wait for one another here.
+    """
+    (ROOT / "build").mkdir(exist_ok=True)
+    with (ROOT / "build" / "peers.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for name, peer in nox.project.load_toml(PEERS).items():
+            if name == "packages" or (names is not None and name not in names):
+                continue
+            if not install_peer(session, name, peer) and names is not None:
+                session.error(f"{name} is missing; install it with: {peer['command']}")
+
+
+def install_peer(session: nox.Session, name: str, peer: dict[str, Any]) -> bool:
+    """Install a server unless it is there and its table of install.toml is as it was then; return whether it is."""
+    inputs = [peer["command"].encode(), *((ROOT / file).read_bytes() for file in peer.get("inputs", []))]
+    digest, mark = hashlib.sha256(b"".join(inputs)).hexdigest(), ROOT / "build" / name / "installed"
+
+    def is_there() -> bool:
+        return bool(shutil.which(peer.get("program", ""))) or (mark.exists() and mark.read_text() == digest)
+
+    if is_there():
+        return True
+    if peer.get("root", False) and os.geteuid() != 0:
+        session.warn(f"{name} is missing; run as root: {peer['command']}")
+        return False
+    shutil.rmtree(mark.parent, ignore_errors=True)
+    marked = "" if "program" in peer else f" && printf {digest} > {mark}"
+    session.run("sh", "-c", peer["command"] + marked, external=True, success_codes=range(256))
+    return is_there()
+
+
 def with_option(arguments: list[str], option: str, value: str) -> list[str]:
     """Return the arguments with an option, unless they name it."""
     named = any(argument.partition("=")[0] == option for argument in arguments)
@@ -178,14 +221,14 @@ def minutes_of(session: nox.Session) -> tuple[float, list[str]]:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run every test against the wheels of engine and harness; arguments go to pytest."""
+    """Run every test against the wheels of engine and harness, on all CPUs; arguments go to pytest."""
     install(session, ENGINE, HARNESS, group="test")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *(session.posargs or SIDE_BY_SIDE))
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, formatting, types, Cython sources, and the kernel's stubs against the compiled modules."""
+    """Check style, formatting, types by two checkers, Cython sources, and the kernel's stubs against the compiled modules."""
     install(session, ENGINE, HARNESS, group="lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
@@ -195,6 +238,7 @@ def lint(session: nox.Session) -> None:
     )
     session.run("cython-lint", *cython)
     session.run("mypy")
+    session.run("pyright")
     stubs = ["--mypy-config-file", "pyproject.toml", "--allowlist", "engine/stubtest-allowlist.txt"]
     session.run("stubtest", "cometlog.kernel", "--ignore-unused-allowlist", *stubs)
 
@@ -212,7 +256,13 @@ def crash(session: nox.Session) -> None:
     install(session, ENGINE, HARNESS, group="test")
     beside = install_beside(session, DEBUG_ENGINE)
     arguments = with_option(session.posargs, "--tier", "full")
-    session.run("pytest", "tests/crash", *arguments, env={"COMETLOG_STEPS_PACKAGE": str(beside)})
+    session.run(
+        "pytest",
+        "tests/crash",
+        *SIDE_BY_SIDE_IN_GROUPS,
+        *arguments,
+        env={"COMETLOG_STEPS_PACKAGE": str(beside)},
+    )
 
 
 @nox.session
@@ -273,7 +323,7 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def guide(session: nox.Session) -> None:
-    """Run the main job: every experiment, guide beside measured (`-- --profile full` for publication)."""
+    """Run the main job: the guide's tables beside what is measured here (`-- --profile full` runs every experiment)."""
     cometbench(session, "run", *with_profile(session.posargs, "quick"))
 
 
@@ -297,6 +347,34 @@ def bench_smoke(session: nox.Session) -> None:
     cometbench(session, "run", "--results", str(results), *with_profile(session.posargs, "smoke"))
     session.run("cometbench", "validate", str(results))
     shutil.rmtree(results)
+
+
+@nox.session
+def notebooks(session: nox.Session) -> None:
+    """Execute the notebooks and compare their tables with the committed ones (`-- --write` stores the new ones)."""
+    install(session, ENGINE, HARNESS, group="notebooks")
+    session.run("python", "-m", "cometbench.notebooks", *session.posargs)
+
+
+@nox.session
+def alternatives(session: nox.Session) -> None:
+    """Install other systems, test their adapters, measure the engine beside them (`-- --kafka HOST:PORT` takes a broker of yours)."""
+    install(session, ENGINE, HARNESS, group="test")
+    harness = nox.project.load_toml(ROOT / HARNESS.directory / "pyproject.toml")["project"]
+    session.install(*harness["optional-dependencies"]["alternatives"])
+    install_peers(session)
+    session.run("pytest", "tests/harness/test_peers.py")
+    session.run("cometbench", "alternatives", *with_profile(session.posargs, "quick"))
+
+
+@nox.session
+def forward(session: nox.Session) -> None:
+    """Install a Kafka broker and a NATS server, and test forwarding to them and importing from them; arguments go to pytest."""
+    install(session, ENGINE, HARNESS, group="test")
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    session.install(*extras["kafka"], *extras["nats"])
+    install_peers(session, FORWARD_PEERS)
+    session.run("pytest", "tests/forward", *SIDE_BY_SIDE, *session.posargs)
 
 
 @nox.session
