@@ -31,11 +31,17 @@ class JetStream:
 
     def _run(self, work: Callable[[Any, Any], Awaitable[Any]]) -> Any:
         async def connected() -> Any:
-            client = await nats.connect(f"nats://{self.address}", allow_reconnect=False)
+            closed = asyncio.Event()
+
+            async def note_end() -> None:
+                closed.set()
+
+            client = await nats.connect(f"nats://{self.address}", allow_reconnect=False, closed_cb=note_end)
             try:
                 return await work(client, client.jetstream())
             finally:
                 await client.close()
+                await closed.wait()  # where the server ended first, the client is closing already, and `close` does not wait
 
         return asyncio.run(asyncio.wait_for(connected(), 60.0))
 

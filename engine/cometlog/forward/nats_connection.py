@@ -39,6 +39,28 @@ _POLL_S = 0.2
 Result = TypeVar("Result")
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """An event loop that knows its connections, to cut what nats-py leaves open: its ``close`` gives up where the server reads nothing
+    more, and returns at once where the client has begun to close by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._connections: list[asyncio.Transport] = []
+
+    async def create_connection(self, *arguments: Any, **options: Any) -> Any:
+        """See asyncio."""
+        made = await super().create_connection(*arguments, **options)
+        self._connections.append(made[0])
+        return made
+
+    async def cut(self) -> None:
+        """Close every connection, whatever it still has to send, and the sockets with them."""
+        for transport in self._connections:
+            transport.abort()
+        self._connections.clear()
+        await asyncio.sleep(0)  # aborted transports close their sockets in the loop's next turn
+
+
 class NatsConnection:
     """One connection to one of several servers. ``open`` may follow ``drop``; ``close`` ends the thread."""
 
@@ -46,7 +68,7 @@ class NatsConnection:
         """``servers`` are HOST:PORT. Raises ConfigurationError for a property that there is not, or a file that cannot be read."""
         self.servers = servers
         self._options = _options(properties)
-        self._loop = asyncio.new_event_loop()
+        self._loop = _Loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="cometlog-nats", daemon=True)
         self._thread.start()
         self._client: Any = None
@@ -146,12 +168,22 @@ class NatsConnection:
     async def _end(self, client: Any) -> None:
         with suppress(*FAILURES):
             await asyncio.wait_for(client.close(), CLOSE_S)
+        await self._loop.cut()
+
+    async def _end_work(self) -> None:
+        """End the connection, and what still runs in the loop."""
+        await self.drop()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=CLOSE_S)
 
     def close(self) -> None:
         """End the connection and the thread; closing twice is harmless."""
         if not self._thread.is_alive():
             return
-        self.run(self.drop())
+        self.run(self._end_work())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
