@@ -58,6 +58,10 @@ class ImportPositionError(CometlogError):
     """Another process imports into this stream for this group, or the group's import is of another source."""
 
 
+class ForwardPositionError(CometlogError):
+    """The target holds more of a stream than the log, which is an older copy of itself: numbers would be given again unnoticed."""
+
+
 class ForwarderBusyError(CometlogError):
     """Another live process forwards this stream for this group."""
 

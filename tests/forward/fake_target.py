@@ -25,6 +25,10 @@ class FakeTarget(Target):
         self._kept: dict[str, Position] = {}
         self._chunk: list[Shipment] = []
 
+    def keep(self, stream: str, position: Position) -> None:
+        """Have a position from before."""
+        self._kept[stream] = position
+
     def check(self, names: Iterable[str]) -> None:
         self.checked.append(list(names))
         for name in self.checked[-1]:

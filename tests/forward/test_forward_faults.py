@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import cometlog
+import cometlog.control
 from cometbench.services.kafka import KafkaBroker
 from cometlog.forward import Forwarder
 from kafka_side import fill, first_seen, make_topic, numbers, records, stream
@@ -178,7 +179,9 @@ def test_forwarders_share_the_shards_by_assignment(kafka, topic, root):
         assert numbers(records(kafka, topic)) == {stream(shard): list(range(3000)) for shard in range(4)}
 
 
-def test_numbers_that_a_power_loss_gave_again_are_sent_again_in_their_new_epoch(kafka, topic, tmp_path):
+def test_numbers_that_a_power_loss_gave_again_are_sent_again_in_their_new_epoch(
+    kafka, topic, tmp_path, monkeypatch
+):
     """The log lost entries that Kafka has; what was synced is what a copy of that moment holds."""
     root, kept = tmp_path / "log", tmp_path / "kept"
     with cometlog.open(root) as client:
@@ -190,6 +193,7 @@ def test_numbers_that_a_power_loss_gave_again_are_sent_again_in_their_new_epoch(
         forward(client, kafka, topic)
     shutil.rmtree(root)
     shutil.copytree(kept, root)
+    monkeypatch.setattr(cometlog.control, "boot_id", lambda: b"the next boot id")
     with cometlog.open(root) as client:
         assert client.append(stream(0), [b"new-1"]) == range(1, 2)
         forward(client, kafka, topic)

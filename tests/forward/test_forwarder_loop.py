@@ -6,9 +6,9 @@ import pytest
 
 import cometlog
 from cometlog.cli import main
-from cometlog.errors import TargetError
+from cometlog.errors import ForwardPositionError, TargetError
 from cometlog.forward import Forwarder
-from cometlog.forward.target import KeepWaiting
+from cometlog.forward.target import KeepWaiting, Position
 from fake_target import FakeTarget
 from kafka_side import stream
 
@@ -35,6 +35,25 @@ class Steps:
 
 def fail() -> None:
     raise TargetError("a cut")
+
+
+@pytest.mark.parametrize("appears_later", [False, True])
+def test_a_log_that_is_older_than_what_the_target_has_ends_the_forwarder(
+    root, target: FakeTarget, appears_later
+) -> None:
+    """Waiting would not help: once the log had grown past the position, what was appended meanwhile would count as forwarded."""
+    target.keep(GOOD, Position(1, 3))
+    with cometlog.open(root) as client:
+        client.append(BAD, [b"0"])
+        if appears_later:
+            target.at_finish = Steps(lambda: client.append(GOOD, [b"0", b"1"]))
+        else:
+            client.append(GOOD, [b"0", b"1"])
+        said = f"the target has {GOOD} up to entry 2, but the log ends before 2: it is an older copy"
+        with Forwarder(client, to=TO, mode="exactly-once") as forwarder:
+            with pytest.raises(ForwardPositionError, match=said):
+                forwarder.run()
+        assert GOOD not in target.arrived
 
 
 def test_a_stream_that_cannot_be_taken_up_keeps_out_no_other_and_stops_none_after_a_failure(

@@ -162,7 +162,7 @@ class Forwarder:
         Raises TargetError where the target does not answer at the beginning; later it is tried again for as long as it takes. A
         stream that appears and that the target cannot take is left out and tried again; where ``until_caught_up`` ends without it,
         TargetError says so. Raises ForwarderBusyError where another process forwards one of the streams for this group,
-        CorruptionError at damage.
+        ForwardPositionError where the log is an older copy of what was forwarded, CorruptionError at damage.
         """
         self.check()
         self._identity = log_identity(self._client.path, self._client.config.storage.file_mode)

@@ -6,21 +6,26 @@ the first epoch later than its own begins.
 
 from cometlog.client import Client
 from cometlog.consumer import Consumer
-from cometlog.errors import TargetError
+from cometlog.errors import ForwardPositionError
 from cometlog.forward.target import Position
 from cometlog.names import parse_stream
 from cometlog.segment import list_segments, read_header
 
 
 def adopt_positions(client: Client, consumer: Consumer, found: dict[str, Position]) -> None:
-    """Set the local group to the positions that the target keeps; raises TargetError for one beyond the end of the log."""
+    """Set the local group to the positions that the target keeps.
+
+    Raises ForwardPositionError for one beyond the end of the log. That does not pass with waiting: what is appended now gets numbers
+    that the target has seen, in the same epoch, and would be taken for forwarded.
+    """
     for stream, position in found.items():
         number = _cut_back(client, stream, position)
         following = client.next_entry(stream)
         if number > following:
-            raise TargetError(
-                f"the target has {stream} up to entry {number - 1}, but the log ends before {following}: it is an older copy; "
-                f"forward it for another group"
+            raise ForwardPositionError(
+                f"the target has {stream} up to entry {number - 1}, but the log ends before {following}: it is an older copy of "
+                f"itself, and numbers repeat; forward it for another group, which sends all of it, and give copies that go on a new epoch: "
+                f"cometlog repair --after-power-loss"
             )
         while consumer.position(stream).following != number:  # again where somebody resets it meanwhile
             consumer.reset(stream, number)
