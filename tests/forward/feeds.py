@@ -34,10 +34,22 @@ class KafkaFeed:
 
     def put(self, records: Iterable[tuple[str, bytes]], partition: int = 0) -> None:
         producer = confluent_kafka.Producer({"bootstrap.servers": self._broker.address, "linger.ms": 5})
+        self._send(producer, records, partition)
+
+    def _send(self, producer: Any, records: Iterable[tuple[str, bytes]], partition: int = 0) -> None:
         for identity, data in records:
             headers = [("cometlog-id", identity.encode())] if identity else None
             producer.produce(self._topic, data, partition=partition, headers=headers)
         assert producer.flush(30.0) == 0
+
+    def put_uncommitted(self, records: Iterable[tuple[str, bytes]]) -> Callable[[], None]:
+        """Put records in a transaction, and return what commits it."""
+        settings = {"bootstrap.servers": self._broker.address, "transactional.id": self._topic}
+        producer = confluent_kafka.Producer(settings)
+        producer.init_transactions(30.0)
+        producer.begin_transaction()
+        self._send(producer, records)
+        return lambda: producer.commit_transaction(30.0)
 
     def add_partition(self) -> None:
         """Give the topic, which has one partition, another."""

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, KafkaError, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec
 
 import cometlog
 from cometbench.services.kafka import KafkaBroker
 
-READ_S_MAX = 60.0
+READ_S_MAX = 100.0
+"""Longer than a broker keeps a transaction whose owner was killed."""
 _ID = re.compile(rb"([0-9a-f]{12})/([^/]+)/(\d+)/(\d+)")
 
 
@@ -30,19 +31,18 @@ class Record(NamedTuple):
 
 
 def records(broker: KafkaBroker, topic: str) -> list[Record]:
-    """Return what is committed in a topic, partition by partition, up to the ends as they are now."""
+    """Return what is committed in a topic, partition by partition, up to the ends as they are now.
+
+    A commit returns before its marks are in the partitions: what is still open there is waited for.
+    """
     settings = {
         "bootstrap.servers": broker.address, "group.id": "tests", "enable.auto.commit": False,
         "enable.partition.eof": True, "isolation.level": "read_committed", "log_level": 2,
     }  # fmt: skip
     reader = Consumer(settings)
     try:
-        partitions = reader.list_topics(topic, timeout=30).topics[topic].partitions
-        ends = {
-            number: reader.get_watermark_offsets(TopicPartition(topic, number), 30)[1]
-            for number in partitions
-        }
-        reader.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])
+        ends = _ends(broker, topic)
+        reader.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in ends])
         found: list[Record] = []
         left = {number for number, end in ends.items() if end}
         until_s = time.monotonic() + READ_S_MAX
@@ -54,10 +54,20 @@ def records(broker: KafkaBroker, topic: str) -> list[Record]:
                     found.append(_record(message))
                     continue
                 assert error.code() == KafkaError._PARTITION_EOF, error
-                left.discard(message.partition())
+                if message.offset() >= ends[message.partition()]:
+                    left.discard(message.partition())
         return sorted(found, key=lambda record: record.partition)  # stable: offsets stay in order
     finally:
         reader.close()
+
+
+def _ends(broker: KafkaBroker, topic: str) -> dict[int, int]:
+    """Return the end of each partition, transactions that are open included."""
+    admin = AdminClient({"bootstrap.servers": broker.address, "log_level": 2})
+    partitions = admin.list_topics(topic, timeout=30).topics[topic].partitions
+    latest = {TopicPartition(topic, number): OffsetSpec.latest() for number in partitions}
+    told = admin.list_offsets(latest, isolation_level=IsolationLevel.READ_UNCOMMITTED)
+    return {place.partition: end.result(30).offset for place, end in told.items()}
 
 
 def _record(message) -> Record:

@@ -135,6 +135,21 @@ def test_new_records_are_followed_until_stop(feed, tmp_path):
         assert entries(client) == [b"%d" % number for number in range(5)]
 
 
+def test_the_end_lies_behind_a_transaction_that_is_still_open(kafka, topic, tmp_path):
+    feed = KafkaFeed(kafka, topic)
+    commit = feed.put_uncommitted((key(number), b"%d" % number) for number in range(10))
+    with cometlog.open(tmp_path / "log") as client:
+        with Importer(client, STREAM, source=feed.url, until_end=True) as importer:
+            thread = threading.Thread(target=importer.run)
+            thread.start()
+            wait_until(lambda: importer.stats().state != "starting")
+            assert importer.stats().state == "waiting"
+            commit()
+            thread.join(60)
+            assert not thread.is_alive()
+        assert entries(client) == [b"%d" % number for number in range(10)]
+
+
 def test_a_batch_that_no_segment_takes_is_halved(tmp_path, nats_server):
     feed = NatsFeed(nats_server, "halves")
     feed.put((key(number), bytes([number]) * 10_000) for number in range(40))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cometlog.errors import ConfigurationError, ExtraMissingError, TargetError
+from cometlog.forward.kafka_topics import KafkaTopics
 from cometlog.forward.source import Record, Source
 from cometlog.forward.target import CHECK_TIMEOUT_S, ID_HEADER
 
@@ -24,22 +25,26 @@ _ENDS = (
 
 
 class KafkaSource(Source):
-    """Every partition of one topic; what a transaction did not commit is not seen."""
+    """Every partition of one topic; what a transaction did not commit is not seen.
+
+    The end of a partition lies behind transactions that are open, which are waited for: a commit returns to who made it before its
+    marks are in every partition, so what was just forwarded exactly once may still look open.
+    """
 
     def __init__(self, servers: list[str], topic: str, properties: Mapping[str, str]) -> None:
         """Nothing is connected yet. Raises ConfigurationError for a property that the client does not know."""
         self._topic = topic
         self._where = ", ".join(servers)
         self._said = ""
-        settings = {
-            "bootstrap.servers": ",".join(servers), "group.id": "cometlog-import", "isolation.level": "read_committed",
-            "client.id": "cometlog", "log_level": 2, **properties,
+        common = {"bootstrap.servers": ",".join(servers), "client.id": "cometlog", "log_level": 2, **properties}
+        settings = {"group.id": "cometlog-import", "isolation.level": "read_committed"} | common | {
             "enable.auto.commit": False, "enable.partition.eof": True, "auto.offset.reset": "error", "error_cb": self._note,
         }  # fmt: skip
         try:
             self._consumer: Any = Consumer(settings)
         except (KafkaException, TypeError, ValueError) as error:
             raise ConfigurationError(f"the client of Kafka refuses a property: {error}") from error
+        self._topics = KafkaTopics(common, self._where, None)
         self._unread: dict[int, int] = {}
 
     def _note(self, error: Any) -> None:
@@ -54,7 +59,8 @@ class KafkaSource(Source):
         lost, assigned = 0, []
         for partition in self._partitions():
             place = TopicPartition(self._topic, partition)
-            first, end = self._ask(self._consumer.get_watermark_offsets, place)
+            first, _ = self._ask(self._consumer.get_watermark_offsets, place)
+            end = self._topics.end(self._topic, partition)
             wanted = offsets.get(str(partition), first)
             if wanted > end:
                 raise TargetError(
@@ -90,13 +96,16 @@ class KafkaSource(Source):
             if error is None:
                 offset = message.offset()
                 records.append(Record(str(partition), offset, _identity(message), message.value() or b""))
-                if offset + 1 >= self._unread.get(partition, 0):
-                    self._unread.pop(partition, None)
+                self._note_reached(partition, offset + 1)
             elif error.code() == KafkaError._PARTITION_EOF:
-                self._unread.pop(partition, None)
+                self._note_reached(partition, message.offset())
             elif error.fatal() or error.code() in _ENDS:
                 raise TargetError(f"topic {self._topic} at {self._where} cannot be read on: {error.str()}")
         return records
+
+    def _note_reached(self, partition: int, offset: int) -> None:
+        if offset >= self._unread.get(partition, 0):
+            self._unread.pop(partition, None)
 
     def is_at_end(self) -> bool:
         """See ``Source.is_at_end``."""
