@@ -29,6 +29,7 @@ from cometlog.statistics_file import count
 
 _BLOCKED_LOOK_S = 0.001
 _MARK_EVERY_S = 1.0
+_WRITTEN_AHEAD_UNITS = (1 << 20) // layout.UNIT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +50,16 @@ def poisoned_error(stream: str) -> SyncError:
 
 
 class Syncer:
-    """Syncs one shard for one client. ``open_segment(name)`` lends a writable Segment."""
+    """Syncs one shard for one client. ``open_segment(name)`` lends a writable Segment.
+
+    ``populate_again(mapping, start)``: the pages of the active segment from a byte on were written, and the kernel has protected them.
+    """
 
     def __init__(
         self, stream: str, directory: Path, place: Place, control: Control, locks: ShardLocks,
         open_segment: Callable[[SegmentName], AbstractContextManager[Segment]], *,
         file_mode: int, stall_timeout_s: float, gather_delay_s: float, statistics: Mapping,
+        populate_again: Callable[[Mapping, int], None],
     ) -> None:  # fmt: skip
         self._stream = stream
         self._directory = directory
@@ -74,6 +79,9 @@ class Syncer:
         self._closed = False
         self._marked_number = 0
         self._marked_at = 0.0
+        self._populate_again = populate_again
+        self._written = (b"", 0)
+        self._mine: tuple[DurableMark, SegmentName] | None = None
 
     def sync(self, position: Position) -> None:
         """Return once everything before ``position`` is on stable storage.
@@ -119,8 +127,26 @@ class Syncer:
 
         Raises NotALogError where a segment of the range is no longer in its place.
         """
-        mark = self._read_mark()
+        mark, names = self._range()
+        with ExitStack() as lent:
+            segments = [lent.enter_context(self._open_segment(name)) for name in names]
+            for segment in segments:
+                if not os.fstat(segment.fd).st_nlink:
+                    raise self._place.lost(segment.path)
+            self._sync_segments(mark, segments)
+
+    def _range(self) -> tuple[DurableMark | None, list[SegmentName]]:
+        """Return the mark and the segments from it to the active one.
+
+        Neither file nor directory is read where nobody has synced since this client did, and the segment is the same: a mark of its
+        own is true for ever. Raises NotALogError where a segment is no longer in its place.
+        """
         active = self._control.active  # before the listing: a segment is linked before it is active
+        if self._mine is not None:
+            mine, name = self._mine
+            if mine.number == active and mine.next_entry == self._control.durable_entry:
+                return mine, [name]
+        mark = self._read_mark()
         first = mark.number if mark is not None else 0
         names = [name for name in list_segments(self._directory_fd) if first <= name.number <= active]
         there = {name.number for name in names}
@@ -128,12 +154,7 @@ class Syncer:
         for number in [*sorted(self._numbers), *later]:
             if first <= number <= active and number not in there:
                 raise self._place.lost(self._directory / f"{number:010d}-*.seg")
-        with ExitStack() as lent:
-            segments = [lent.enter_context(self._open_segment(name)) for name in names]
-            for segment in segments:
-                if not os.fstat(segment.fd).st_nlink:
-                    raise self._place.lost(segment.path)
-            self._sync_segments(mark, segments)
+        return mark, names
 
     def _read_mark(self) -> DurableMark | None:
         return read_mark(self._mark_path, self._directory_fd)
@@ -147,16 +168,38 @@ class Syncer:
             return
         started_ns = time.monotonic_ns()
         try:
-            for segment in segments:
+            for segment in segments[:-1]:
                 os.fdatasync(segment.fd)
+            self._sync_last(mark, segments[-1], reached)
             if len(segments) > 1 or mark is None or mark.uuid != segments[-1].header.uuid:
                 os.fsync(self._directory_fd)
         except OSError as error:
             self._control.poison()
             raise poisoned_error(self._stream) from error
         self._count_sync(started_ns)
-        self._write_mark(mark, segments[-1], reached)
+        last = segments[-1]
+        self._mine = (self._write_mark(mark, last, reached), SegmentName(last.number, last.base))
         self._control.raise_durable(reached.next_entry, reached.number)
+
+    def _sync_last(self, mark: DurableMark | None, segment: Segment, reached: Position) -> None:
+        """Sync the segment that is appended to: the first time whole, later only what the mark does not cover.
+
+        The pages that lie ready ahead of the tail are dirty too. Written with every sync they would cost their writing each time, and
+        a page fault each when entries come. But blocks that were never written make a sync wait for the journal: so where little is
+        synced at a time, some of what lies ahead is written with it now and then, and most syncs find blocks that were.
+        """
+        uuid = segment.header.uuid
+        if mark is None or not mark.uuid == uuid == self._written[0]:
+            stop = segment.backed_units()
+            os.fdatasync(segment.fd)
+        else:
+            stop = reached.unit
+            if stop > self._written[1] and stop - mark.unit <= _WRITTEN_AHEAD_UNITS // 4:
+                stop = min(stop + _WRITTEN_AHEAD_UNITS, segment.backed_units())
+            segment.sync_units(mark.unit, stop)
+        if stop > reached.unit:
+            self._populate_again(segment.mapping, byte_offset(reached.unit))
+        self._written = (uuid, max(stop, self._written[1] if self._written[0] == uuid else 0))
 
     def _count_sync(self, started_ns: int) -> None:
         count(self._statistics, layout.STATISTICS_SYNCS)
@@ -230,15 +273,15 @@ class Syncer:
         if mark is None or mark.next_entry < position.next_entry:
             self._sync_to_tail()
 
-    def _write_mark(self, before: DurableMark | None, segment: Segment, position: Position) -> None:
+    def _write_mark(self, before: DurableMark | None, segment: Segment, position: Position) -> DurableMark:
         sequence = before.sequence + 1 if before is not None else 1
         self._marked_number, self._marked_at = segment.number, time.monotonic()
         header = segment.header
-        self._mark_file.write(
-            DurableMark(
-                sequence, header.number, position.unit, position.next_entry, header.uuid, header.epoch
-            )
+        mark = DurableMark(
+            sequence, header.number, position.unit, position.next_entry, header.uuid, header.epoch
         )
+        self._mark_file.write(mark)
+        return mark
 
     def close(self) -> None:
         """Close the mark file."""

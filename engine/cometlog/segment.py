@@ -190,6 +190,11 @@ class Segment:
                 self.fd, byte_offset(first_unit), byte_offset(stop_unit) - byte_offset(first_unit)
             )
 
+    def sync_units(self, first_unit: int, stop_unit: int) -> None:
+        """Have these units on stable storage, and leave alone the pages ahead that are full of zeros; raises OSError."""
+        start = byte_offset(first_unit)
+        self.mapping.sync(start, byte_offset(stop_unit) - start)
+
     def ensure_mapped(self) -> None:
         """Map again a writable segment whose mapping was handed to the helper thread for unmapping."""
         if self.mapping.closed:

@@ -78,7 +78,7 @@ def _content(
     rng: random.Random, weather: Weather, file: FileHistory, time: int, metadata_time: int | None
 ) -> bytes:
     """Draw what a file holds; ``metadata_time`` is where the journal ends, None without one."""
-    synced = file.synced_until(time)
+    synced = file.length_synced_until(time)
     if metadata_time is not None:
         length = file.lengths_between(synced, max(metadata_time, synced))[-1]
     else:
@@ -87,7 +87,7 @@ def _content(
     pages = []
     for page in range(-(-length // PAGE_BYTES)):
         if page in file.pages:
-            pages.append(_draw_page(rng, weather, file.versions(page, synced, time)))
+            pages.append(_draw_page(rng, weather, file.versions(page, file.synced_until(time, page), time)))
         else:
             pages.append(ZEROS)
     return b"".join(pages)[:length]
@@ -101,7 +101,7 @@ def _journal_end(rng: random.Random, recording: Recording, time: int) -> int:
     """Draw where the journal ends: behind every sync of a directory, and of a file that had grown."""
     least = max((at for at, _ in recording.directory_syncs if at <= time), default=-1)
     for file in recording.files:
-        synced = file.synced_until(time)
+        synced = file.length_synced_until(time)
         least = max([least, *(at for at, _ in file.lengths[1:] if at <= synced)])
     return rng.randint(least, time)
 

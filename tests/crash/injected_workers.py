@@ -141,8 +141,9 @@ def story(root: str, write_path: str) -> None:
     teller.read()
     teller.close()
     teller.open()
-    teller.append()
-    teller.sync()
+    for _ in range(2):  # the first sync covers the whole segment, the second what was appended since
+        teller.append()
+        teller.sync()
     teller.read()
     teller.close()
 

@@ -24,6 +24,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "write": (("write",), ("EIO", "ENOSPC", "EDQUOT")),
     "fdatasync": (("fdatasync",), ("EIO", "ENOSPC", "EDQUOT", "EINTR")),
     "fsync": (("fsync",), ("EIO", "ENOSPC")),
+    "msync": (("msync",), ("EIO", "ENOSPC", "EDQUOT", "EINTR")),
     "fallocate": (("fallocate",), ("ENOSPC", "EIO", "EDQUOT", "EINTR")),
     "mmap": (("mmap",), ("ENOMEM", "EAGAIN")),
     "madvise": (("madvise",), ("ENOMEM", "EFAULT", "EINTR")),

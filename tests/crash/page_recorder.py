@@ -33,14 +33,26 @@ def build_recorder(directory: Path) -> Path | None:
 
 @dataclass
 class FileHistory:
-    """One file: each page's versions and the lengths it had, with the times at which they were seen, and its syncs."""
+    """One file: each page's versions and the lengths it had, with the times at which they were seen, its syncs, and the
+    syncs of some of its pages.
+    """
 
     pages: dict[int, list[tuple[int, bytes]]] = field(default_factory=dict)
     lengths: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])
     syncs: list[int] = field(default_factory=list)
+    part_syncs: list[tuple[int, range]] = field(default_factory=list)
 
-    def synced_until(self, time: int) -> int:
-        """The time of the last sync that had returned at ``time``; what stood in the file then is on disk. -1: none."""
+    def synced_until(self, time: int, page: int) -> int:
+        """The time of the last sync of a page that had returned at ``time``; what stood there then is on disk. -1: none."""
+        parts = (at for at, pages in self.part_syncs if at <= time and page in pages)
+        return max(self._whole_until(time), max(parts, default=-1))
+
+    def length_synced_until(self, time: int) -> int:
+        """The time of the last sync of the file or a part of it, either of which keeps the length. -1: none."""
+        parts = (at for at, _ in self.part_syncs if at <= time)
+        return max(self._whole_until(time), max(parts, default=-1))
+
+    def _whole_until(self, time: int) -> int:
         position = bisect.bisect_right(self.syncs, time)
         return self.syncs[position - 1] if position else -1
 
@@ -143,6 +155,9 @@ class _Reader:
             self._take_content(kind, body)
         elif kind == "F":
             self._by_inode[struct.unpack("<Q", body)[0]].syncs.append(recording.end)
+        elif kind == "M":
+            inode, first, last = struct.unpack("<QQQ", body)
+            self._by_inode[inode].part_syncs.append((recording.end, range(first, last + 1)))
         elif kind == "N":
             recording.notes.append(Note(recording.end, json.loads(body)))
         else:

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -466,6 +467,45 @@ int fsync(int fd)
 int fdatasync(int fd)
 {
     return record_sync(fd, REAL(fdatasync));
+}
+
+/* Find what is mapped at an address: the inode of the file, and where in it the address lies; 0 where no recorded file is. */
+static int resolve_address(uint64_t address, uint64_t *inode, uint64_t *offset)
+{
+    char line[PATH_BYTES];
+    unsigned long start, stop, from, found;
+    int is_there = 0;
+    FILE *maps = active ? fopen("/proc/self/maps", "re") : NULL;
+    if (maps == NULL)
+        return 0;
+    while (!is_there && fgets(line, sizeof line, maps) != NULL)
+        is_there = sscanf(line, "%lx-%lx %*s %lx %*s %lu", &start, &stop, &from, &found) == 4 && address >= start && address < stop;
+    fclose(maps);
+    *inode = found;
+    *offset = address - start + from;
+    for (int index = 0; is_there && index < FILES_MAX; index++)
+        if (files[index].fd > 0 && files[index].inode == found)
+            return 1;
+    return 0;
+}
+
+int msync(void *address, size_t length, int flags)
+{
+    struct { uint64_t inode, first, last; } head;
+    uint64_t offset;
+    if (!(flags & MS_SYNC) || length == 0 || !resolve_address((uint64_t)address, &head.inode, &offset))
+        return REAL(msync)(address, length, flags);
+    begin();
+    int result = REAL(msync)(address, length, flags);
+    int error = errno;
+    head.first = offset / PAGE_BYTES;
+    head.last = (offset + length - 1) / PAGE_BYTES;
+    if (result == 0)
+        add_record('M', &head, sizeof head, "", 0);
+    end_event();
+    unlock_trace();
+    errno = error;
+    return result;
 }
 
 /* A numbered step of the kernel's debug build that sends SIGUSR1 is a moment to look at the files, in the middle of an append. */

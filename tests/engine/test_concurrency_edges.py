@@ -14,6 +14,7 @@ from cometlog.control import Control
 from cometlog.errors import ShardBusyError, SyncError
 from cometlog.kernel import layout
 from cometlog.locks import ATTACH_BYTE, SLOT_BYTE_FIRST
+from cometlog.segment import Segment
 from support import (
     KIB,
     LIBC_PATHS,
@@ -94,10 +95,11 @@ def test_opener_killed_before_it_made_the_control_file_stops_nobody(root: Path) 
 
 
 def fail_fdatasync(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fdatasync(fd: int) -> None:
+    def fail(*_: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    monkeypatch.setattr(os, "fdatasync", fail)
+    monkeypatch.setattr(Segment, "sync_units", fail)
 
 
 @pytest.mark.parametrize("write_path", LIBC_PATHS)

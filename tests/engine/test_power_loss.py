@@ -28,6 +28,7 @@ from support import (
 )
 
 CONFIG = make_config(64 * KIB)
+PAGE = 4096
 
 
 @pytest.fixture
@@ -198,22 +199,35 @@ def test_numbers_burnt_at_the_end_of_a_segment_are_no_hole(root: Path, reboot: C
 def test_bytes_that_a_sync_saw_are_enough(
     root: Path, reboot: Callable[[], None], monkeypatch: pytest.MonkeyPatch, write_path: str
 ) -> None:
-    """Every file goes back to what it held when its last sync began, or to zeros; one whose name was not synced since is gone.
+    """Every page goes back to what it held when its last sync began, or to zeros; a file whose name was not synced since is gone.
 
     The marks stay, which is the harder case.
     """
     on_disk: dict[int, bytes] = {}
     names_on_disk: set[str] = set()
     promised = 0
-    real, real_fsync = os.fdatasync, os.fsync
+    parts = 0
+    real, real_fsync, real_part = os.fdatasync, os.fsync, Segment.sync_units
 
-    def fdatasync(fd: int) -> None:
+    def see(fd: int) -> tuple[int, bytes]:
         mark = read_mark(root / SHARD / "durable")
         assert mark is None or mark.next_entry <= promised, "the mark names what is not on disk yet"
         info = os.fstat(fd)
-        seen = os.pread(fd, info.st_size, 0)
+        return info.st_ino, os.pread(fd, info.st_size, 0)
+
+    def fdatasync(fd: int) -> None:
+        inode, seen = see(fd)
         real(fd)
-        on_disk[info.st_ino] = seen
+        on_disk[inode] = seen
+
+    def sync_units(segment: Segment, first_unit: int, stop_unit: int) -> None:
+        nonlocal parts
+        inode, seen = see(segment.fd)
+        real_part(segment, first_unit, stop_unit)
+        first, stop = byte_offset(first_unit) & -PAGE, -(-byte_offset(stop_unit) // PAGE) * PAGE
+        before = on_disk[inode].ljust(len(seen), b"\0")
+        on_disk[inode] = before[:first] + seen[first:stop] + before[stop:]
+        parts += 1
 
     def fsync(fd: int) -> None:
         real_fsync(fd)
@@ -222,14 +236,16 @@ def test_bytes_that_a_sync_saw_are_enough(
 
     monkeypatch.setattr(os, "fdatasync", fdatasync)
     monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Segment, "sync_units", sync_units)
     client = cometlog.open(root, CONFIG, write_path=write_path)
     for sequence in range(60):
         client.append(STREAM, [payload(0, sequence, 3000)])
         if write_path in DURABLE_PATHS:
             promised = sequence + 1
-        elif sequence % 25 == 24:
+        elif sequence % 4 == 3 or sequence > 40:
             client.sync()
             promised = sequence + 1
+    assert (parts > 10) == (write_path not in DURABLE_PATHS)
     files = {path: on_disk.get(path.stat().st_ino) for path in segment_files(root)}
     mark = (root / SHARD / "durable").read_bytes()
     client.close()

@@ -223,6 +223,7 @@ cdef class ShardWatch:
         self.watch.keeper = keeper
         self.watch.last_units = tail_units(load_acquire(<uint64_t *>(segment.base + SEGMENT_TAIL)))
         self.watch.populated = SEGMENT_HEADER_BYTES + self.watch.last_units * UNIT_BYTES
+        self.watch.allocated = 0
         self.watch.failed = False
         pthread_cond_signal(&self.helper.woken)
         pthread_mutex_unlock(&self.helper.mutex)
@@ -232,6 +233,19 @@ cdef class ShardWatch:
         """Say that this process has faulted in the file up to a byte (a prepared segment that was just adopted)."""
         self.lock()
         self.watch.populated = max(self.watch.populated, populated_bytes)
+        pthread_mutex_unlock(&self.helper.mutex)
+
+    def populate_again(self, Mapping segment not None, uint64_t start):
+        """Say that the pages of a segment from byte ``start`` on were written to the disk.
+
+        The kernel protects such pages, and a store into each is a page fault: the thread has them ready again.
+        """
+        if self.closed or not self.watch.populate:
+            return
+        self.lock()
+        if self.mapping is segment:
+            self.watch.populated = min(self.watch.populated, start)
+            pthread_cond_signal(&self.helper.woken)
         pthread_mutex_unlock(&self.helper.mutex)
 
     def grow(self, uint64_t units):

@@ -1,7 +1,8 @@
 """A mapped file whose every access is bounds-checked, for all code off the hot path.
 
 Thread safety: the words may be changed by other processes at any time; each method names its memory order. Closing while
-another thread is inside a method is prevented by the GIL, which no method but ``populate_write`` releases.
+another thread is inside a method is prevented by the GIL, which only ``populate_write``, ``populate_read`` and ``sync`` release:
+they pin the mapping as a view would.
 
 Invariants: a mapping never moves and never grows. The caller guarantees that the file backs every byte it touches: the
 length of the mapping says nothing about the length of the file.
@@ -24,7 +25,8 @@ cdef extern from "<sys/mman.h>" nogil:
     void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
     int munmap(void *address, size_t length)
     int madvise(void *address, size_t length, int advice)
-    int PROT_READ, PROT_WRITE, MAP_SHARED
+    int msync(void *address, size_t length, int flags)
+    int PROT_READ, PROT_WRITE, MAP_SHARED, MS_SYNC
     void *MAP_FAILED
 
 cdef extern from *:
@@ -74,6 +76,10 @@ cdef class Mapping:
         self.exports += 1
 
     def __releasebuffer__(self, Py_buffer *buffer):
+        self.unpin()
+
+    cdef void unpin(self):
+        """Give back one pin; the last one unmaps what was closed meanwhile."""
         self.exports -= 1
         if self.exports == 0 and self.unmap_when_released:
             self.close()
@@ -176,7 +182,7 @@ cdef class Mapping:
     cdef int populate(self, size_t offset, size_t length, int advice) except -1:
         cdef size_t start, stop
         cdef uint8_t *address
-        cdef int result
+        cdef int result, error
         self.check_range(offset, length)
         if length == 0:
             return 0
@@ -188,10 +194,32 @@ cdef class Mapping:
             result = madvise(address, stop - start, advice)
             while result != 0 and (errno == EAGAIN or errno == EINTR):
                 result = madvise(address, stop - start, advice)
-        self.exports -= 1
-        if result != 0 and errno != EINVAL and errno != ENOSYS:
-            raise OSError(errno, f"populate of bytes {start}..{stop}: {os.strerror(errno)}")
+            error = errno
+        self.unpin()
+        if result != 0 and error != EINVAL and error != ENOSYS:
+            raise OSError(error, f"populate of bytes {start}..{stop}: {os.strerror(error)}")
         return 0
+
+    def sync(self, size_t offset, size_t length):
+        """Have the pages of these bytes, and what finding them needs, on stable storage: fdatasync of a part of the file.
+
+        Raises OSError. Releases the GIL.
+        """
+        cdef size_t start
+        cdef uint8_t *address
+        cdef int result, error
+        self.check_range(offset, length)
+        start = offset & ~(HOST_PAGE_BYTES - 1)
+        address = self.base + start
+        self.exports += 1
+        with nogil:
+            result = msync(address, offset + length - start, MS_SYNC)
+            while result != 0 and errno == EINTR:
+                result = msync(address, offset + length - start, MS_SYNC)
+            error = errno
+        self.unpin()
+        if result != 0:
+            raise OSError(error, f"sync of bytes {start}..{offset + length}: {os.strerror(error)}")
 
 
 cdef Mapping adopt_mapping(uint8_t *address, size_t length):

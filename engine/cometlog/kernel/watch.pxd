@@ -7,6 +7,7 @@ cdef struct Watch:
     uint64_t length               # bytes of the mapping
     uint64_t capacity             # units
     uint64_t populated            # bytes from the start of the file that this process has faulted in
+    uint64_t allocated            # bytes up to which this process has seen to blocks, ahead of `backed` perhaps; 0 before it has
     uint64_t last_units           # tail at the last look
     uint64_t lead                 # bytes that should be ready ahead of the tail
     uint64_t checkpoint_due_ns

@@ -66,6 +66,22 @@ cdef uint64_t rounded_up(uint64_t length, uint64_t limit) noexcept nogil:
     return min(rounded, limit)
 
 
+cdef int allocate_ahead(Watch *watch, uint64_t backed_bytes, uint64_t stop) noexcept nogil:
+    """Have blocks up to ``stop``, and where there is room as far again as half the lead; 0 or errno.
+
+    Each time a file grows, the next sync has to wait for the journal, so at a high rate it grows seldom.
+    """
+    cdef uint64_t reach = rounded_up(stop + watch.lead // 2, watch.length)
+    # From `backed` on, so that a file another process left short has no hole below what is raised later.
+    cdef int error = allocate_range(watch.fd, backed_bytes, reach)
+    if error and reach > stop:
+        reach = stop
+        error = allocate_range(watch.fd, backed_bytes, reach)
+    if error == 0:
+        watch.allocated = reach
+    return error
+
+
 cdef int grow_step(Watch *watch, uint64_t wanted) noexcept nogil:
     """Make one more step of the file usable, towards ``wanted`` bytes; 0 or errno."""
     cdef uint64_t *backed = <uint64_t *>(watch.map + SEGMENT_BACKED)
@@ -74,11 +90,11 @@ cdef int grow_step(Watch *watch, uint64_t wanted) noexcept nogil:
     cdef uint64_t stop = rounded_up(min(wanted, start + STEP_BYTES), watch.length)
     cdef int error
     if stop > backed_bytes:
-        # From `backed` on, so that a file another process left short has no hole below what is raised here.
-        error = allocate_range(watch.fd, backed_bytes, stop)
-        if error:
-            return error
-        step(STEP_FILE_LONGER)
+        if stop > watch.allocated:
+            error = allocate_ahead(watch, backed_bytes, stop)
+            if error:
+                return error
+            step(STEP_FILE_LONGER)
         start = min(start, backed_bytes)
     if watch.populate:
         error = populate_range(watch.map, start // 4096 * 4096, stop)
