@@ -41,7 +41,9 @@ class JetStream:
                 return await work(client, client.jetstream())
             finally:
                 await client.close()
-                await closed.wait()  # where the server ended first, the client is closing already, and `close` does not wait
+                await (
+                    closed.wait()
+                )  # where the server ended first, the client is closing already, and `close` does not wait
 
         return asyncio.run(asyncio.wait_for(connected(), 60.0))
 

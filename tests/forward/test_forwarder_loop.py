@@ -50,9 +50,11 @@ def test_a_log_that_is_older_than_what_the_target_has_ends_the_forwarder(
         else:
             client.append(GOOD, [b"0", b"1"])
         said = f"the target has {GOOD} up to entry 2, but the log ends before 2: it is an older copy"
-        with Forwarder(client, to=TO, mode="exactly-once") as forwarder:
-            with pytest.raises(ForwardPositionError, match=said):
-                forwarder.run()
+        with (
+            Forwarder(client, to=TO, mode="exactly-once") as forwarder,
+            pytest.raises(ForwardPositionError, match=said),
+        ):
+            forwarder.run()
         assert GOOD not in target.arrived
 
 

@@ -36,7 +36,12 @@ class KafkaSource(Source):
         self._topic = topic
         self._where = ", ".join(servers)
         self._said = ""
-        common = {"bootstrap.servers": ",".join(servers), "client.id": "cometlog", "log_level": 2, **properties}
+        common = {
+            "bootstrap.servers": ",".join(servers),
+            "client.id": "cometlog",
+            "log_level": "2",
+            **properties,
+        }
         settings = {"group.id": "cometlog-import", "isolation.level": "read_committed"} | common | {
             "enable.auto.commit": False, "enable.partition.eof": True, "auto.offset.reset": "error", "error_cb": self._note,
         }  # fmt: skip

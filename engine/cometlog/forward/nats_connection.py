@@ -41,7 +41,8 @@ Result = TypeVar("Result")
 
 class _Loop(asyncio.SelectorEventLoop):
     """An event loop that knows its connections, to cut what nats-py leaves open: its ``close`` gives up where the server reads nothing
-    more, and returns at once where the client has begun to close by itself."""
+    more, and returns at once where the client has begun to close by itself.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -24,8 +24,8 @@ def adopt_positions(client: Client, consumer: Consumer, found: dict[str, Positio
         if number > following:
             raise ForwardPositionError(
                 f"the target has {stream} up to entry {number - 1}, but the log ends before {following}: it is an older copy of "
-                f"itself, and numbers repeat; forward it for another group, which sends all of it, and give copies that go on a new epoch: "
-                f"cometlog repair --after-power-loss"
+                f"itself, and numbers repeat; forward it for another group, which sends all of it, and give a copy that goes on a new "
+                f"epoch: cometlog repair --after-power-loss"
             )
         while consumer.position(stream).following != number:  # again where somebody resets it meanwhile
             consumer.reset(stream, number)
