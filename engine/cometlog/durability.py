@@ -19,6 +19,7 @@ from cometlog.control import Control
 from cometlog.durable_mark import DurableMark, MarkFile, read_mark
 from cometlog.errors import ClosedError, CorruptionError, SyncError
 from cometlog.kernel import layout, scan
+from cometlog.kernel.helper import ShardWatch
 from cometlog.kernel.mapping import Mapping
 from cometlog.lock_wait import busy_error, release, wait_exclusive
 from cometlog.locks import SYNC_BYTE, ShardLocks
@@ -50,16 +51,12 @@ def poisoned_error(stream: str) -> SyncError:
 
 
 class Syncer:
-    """Syncs one shard for one client. ``open_segment(name)`` lends a writable Segment.
-
-    ``populate_again(mapping, start)``: the pages of the active segment from a byte on were written, and the kernel has protected them.
-    """
+    """Syncs one shard for one client. ``open_segment(name)`` lends a writable Segment; ``watch`` has its pages ready ahead."""
 
     def __init__(
         self, stream: str, directory: Path, place: Place, control: Control, locks: ShardLocks,
         open_segment: Callable[[SegmentName], AbstractContextManager[Segment]], *,
-        file_mode: int, stall_timeout_s: float, gather_delay_s: float, statistics: Mapping,
-        populate_again: Callable[[Mapping, int], None],
+        file_mode: int, stall_timeout_s: float, gather_delay_s: float, statistics: Mapping, watch: ShardWatch,
     ) -> None:  # fmt: skip
         self._stream = stream
         self._directory = directory
@@ -79,7 +76,7 @@ class Syncer:
         self._closed = False
         self._marked_number = 0
         self._marked_at = 0.0
-        self._populate_again = populate_again
+        self._watch = watch
         self._written = (b"", 0)
         self._mine: tuple[DurableMark, SegmentName] | None = None
 
@@ -198,7 +195,7 @@ class Syncer:
                 stop = min(stop + _WRITTEN_AHEAD_UNITS, segment.backed_units())
             segment.sync_units(mark.unit, stop)
         if stop > reached.unit:
-            self._populate_again(segment.mapping, byte_offset(reached.unit))
+            self._watch.populate_again(segment.mapping, byte_offset(reached.unit))
         self._written = (uuid, max(stop, self._written[1] if self._written[0] == uuid else 0))
 
     def _count_sync(self, started_ns: int) -> None:

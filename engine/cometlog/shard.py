@@ -113,8 +113,7 @@ class Shard:
             self.syncer = Syncer(
                 self.stream, self.directory, self.place, self.control, self.locks, self._pinned_segment,
                 file_mode=storage.file_mode, stall_timeout_s=self.config.concurrency.stall_timeout_s,
-                gather_delay_s=self.config.concurrency.gather_delay_us / 1e6, statistics=self.statistics,
-                populate_again=self.watch.populate_again,
+                gather_delay_s=self.config.concurrency.gather_delay_us / 1e6, statistics=self.statistics, watch=self.watch,
             )  # fmt: skip
             undo.callback(self.syncer.close)
             segment = self._open_by_number(self.control.active)

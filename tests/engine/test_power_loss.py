@@ -195,6 +195,46 @@ def test_numbers_burnt_at_the_end_of_a_segment_are_no_hole(root: Path, reboot: C
     ]
 
 
+class Disk:
+    """What every page held when its last sync began, by inode, and the names that were synced; ``promised`` entries may be marked."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.held: dict[int, bytes] = {}
+        self.names: set[str] = set()
+        self.promised = 0
+        self.parts = 0
+        self._shard = root / SHARD
+        self._real = {"fdatasync": os.fdatasync, "fsync": os.fsync}
+        self._sync_units = Segment.sync_units
+        monkeypatch.setattr(os, "fdatasync", self._fdatasync)
+        monkeypatch.setattr(os, "fsync", self._fsync)
+        monkeypatch.setattr(Segment, "sync_units", lambda *arguments: self._sync_part(*arguments))
+
+    def _see(self, fd: int) -> tuple[int, bytes]:
+        mark = read_mark(self._shard / "durable")
+        assert mark is None or mark.next_entry <= self.promised, "the mark names what is not on disk yet"
+        info = os.fstat(fd)
+        return info.st_ino, os.pread(fd, info.st_size, 0)
+
+    def _fdatasync(self, fd: int) -> None:
+        inode, seen = self._see(fd)
+        self._real["fdatasync"](fd)
+        self.held[inode] = seen
+
+    def _sync_part(self, segment: Segment, first_unit: int, stop_unit: int) -> None:
+        inode, seen = self._see(segment.fd)
+        self._sync_units(segment, first_unit, stop_unit)
+        first, stop = byte_offset(first_unit) & -PAGE, -(-byte_offset(stop_unit) // PAGE) * PAGE
+        before = self.held[inode].ljust(len(seen), b"\0")
+        self.held[inode] = before[:first] + seen[first:stop] + before[stop:]
+        self.parts += 1
+
+    def _fsync(self, fd: int) -> None:
+        self._real["fsync"](fd)
+        if os.readlink(f"/proc/self/fd/{fd}") == str(self._shard):
+            self.names.update(os.listdir(fd))
+
+
 @pytest.mark.parametrize("write_path", LIBC_PATHS)
 def test_bytes_that_a_sync_saw_are_enough(
     root: Path, reboot: Callable[[], None], monkeypatch: pytest.MonkeyPatch, write_path: str
@@ -203,54 +243,21 @@ def test_bytes_that_a_sync_saw_are_enough(
 
     The marks stay, which is the harder case.
     """
-    on_disk: dict[int, bytes] = {}
-    names_on_disk: set[str] = set()
-    promised = 0
-    parts = 0
-    real, real_fsync, real_part = os.fdatasync, os.fsync, Segment.sync_units
-
-    def see(fd: int) -> tuple[int, bytes]:
-        mark = read_mark(root / SHARD / "durable")
-        assert mark is None or mark.next_entry <= promised, "the mark names what is not on disk yet"
-        info = os.fstat(fd)
-        return info.st_ino, os.pread(fd, info.st_size, 0)
-
-    def fdatasync(fd: int) -> None:
-        inode, seen = see(fd)
-        real(fd)
-        on_disk[inode] = seen
-
-    def sync_units(segment: Segment, first_unit: int, stop_unit: int) -> None:
-        nonlocal parts
-        inode, seen = see(segment.fd)
-        real_part(segment, first_unit, stop_unit)
-        first, stop = byte_offset(first_unit) & -PAGE, -(-byte_offset(stop_unit) // PAGE) * PAGE
-        before = on_disk[inode].ljust(len(seen), b"\0")
-        on_disk[inode] = before[:first] + seen[first:stop] + before[stop:]
-        parts += 1
-
-    def fsync(fd: int) -> None:
-        real_fsync(fd)
-        if os.readlink(f"/proc/self/fd/{fd}") == str(root / SHARD):
-            names_on_disk.update(os.listdir(fd))
-
-    monkeypatch.setattr(os, "fdatasync", fdatasync)
-    monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(Segment, "sync_units", sync_units)
+    disk = Disk(root, monkeypatch)
     client = cometlog.open(root, CONFIG, write_path=write_path)
     for sequence in range(60):
         client.append(STREAM, [payload(0, sequence, 3000)])
         if write_path in DURABLE_PATHS:
-            promised = sequence + 1
+            disk.promised = sequence + 1
         elif sequence % 4 == 3 or sequence > 40:
             client.sync()
-            promised = sequence + 1
-    assert (parts > 10) == (write_path not in DURABLE_PATHS)
-    files = {path: on_disk.get(path.stat().st_ino) for path in segment_files(root)}
+            disk.promised = sequence + 1
+    assert (disk.parts > 10) == (write_path not in DURABLE_PATHS)
+    files = {path: disk.held.get(path.stat().st_ino) for path in segment_files(root)}
     mark = (root / SHARD / "durable").read_bytes()
     client.close()
     for path, content in files.items():
-        if path.name in names_on_disk:
+        if path.name in disk.names:
             path.write_bytes(bytes(64 * KIB) if content is None else content)
         else:
             path.unlink()
@@ -259,8 +266,8 @@ def test_bytes_that_a_sync_saw_are_enough(
         index.unlink()
     reboot()
     with cometlog.open(root, CONFIG, write_path=write_path) as client:
-        assert client.append(STREAM, [payload(0, promised)]) == range(promised, promised + 1)
-    assert sequences(root) == list(range(promised + 1))
+        assert client.append(STREAM, [payload(0, disk.promised)]) == range(disk.promised, disk.promised + 1)
+    assert sequences(root) == list(range(disk.promised + 1))
 
 
 def test_first_segment_is_linked_only_after_its_header_and_every_name_that_leads_to_it_were_synced(

@@ -14,7 +14,8 @@ cdef class Mapping:
     cdef int check_range(self, size_t offset, size_t length) except -1
     cdef int check_writable(self) except -1
     cdef int populate(self, size_t offset, size_t length, int advice) except -1
-    cdef void unpin(self)
+    cdef void unpin(self) noexcept
+    cdef void unmap(self) noexcept
 
 
 cdef Mapping adopt_mapping(uint8_t *address, size_t length)

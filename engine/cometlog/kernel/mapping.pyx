@@ -63,9 +63,7 @@ cdef class Mapping:
         self.writable = writable
 
     def __dealloc__(self):
-        if self.base != NULL:
-            munmap(self.base, self.length)
-            self.base = NULL
+        self.unmap()
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         if self.base == NULL:
@@ -78,19 +76,23 @@ cdef class Mapping:
     def __releasebuffer__(self, Py_buffer *buffer):
         self.unpin()
 
-    cdef void unpin(self):
-        """Give back one pin; the last one unmaps what was closed meanwhile."""
+    cdef void unpin(self) noexcept:
+        """Give back one pin; the last one unmaps what was closed meanwhile. An exception may be on its way."""
         self.exports -= 1
         if self.exports == 0 and self.unmap_when_released:
-            self.close()
+            self.unmap()
+
+    cdef void unmap(self) noexcept:
+        if self.base != NULL:
+            munmap(self.base, self.length)
+            self.base = NULL
 
     def close(self):
         """Unmap now, or when the last exported view is released. Closing twice is harmless."""
         if self.exports > 0:
             self.unmap_when_released = True
-        elif self.base != NULL:
-            munmap(self.base, self.length)
-            self.base = NULL
+        else:
+            self.unmap()
 
     @property
     def closed(self):
