@@ -78,6 +78,7 @@ class Syncer:
         self._marked_at = 0.0
         self._watch = watch
         self._written = (b"", 0)
+        self._protected: tuple[Mapping, int] | None = None
         self._mine: tuple[DurableMark, SegmentName] | None = None
 
     def sync(self, position: Position) -> None:
@@ -112,6 +113,9 @@ class Syncer:
                     self._sync_to_tail()
             finally:
                 release(self._locks, self._control, SYNC_BYTE)
+            if self._protected is not None:
+                self._watch.populate_again(*self._protected)
+                self._protected = None
 
     def covers(self, position: Position) -> bool:
         """Return whether everything before ``position`` is on stable storage; raises SyncError once a sync failed."""
@@ -179,24 +183,22 @@ class Syncer:
         self._control.raise_durable(reached.next_entry, reached.number)
 
     def _sync_last(self, mark: DurableMark | None, segment: Segment, reached: Position) -> None:
-        """Sync the segment that is appended to: the first time whole, later only what the mark does not cover.
+        """Sync the segment that is appended to, up to where the walk stopped.
 
         The pages that lie ready ahead of the tail are dirty too. Written with every sync they would cost their writing each time, and
         a page fault each when entries come. But blocks that were never written make a sync wait for the journal: so where little is
         synced at a time, some of what lies ahead is written with it now and then, and most syncs find blocks that were.
         """
-        uuid = segment.header.uuid
-        if mark is None or not mark.uuid == uuid == self._written[0]:
-            stop = segment.backed_units()
-            os.fdatasync(segment.fd)
-        else:
-            stop = reached.unit
-            if stop > self._written[1] and stop - mark.unit <= _WRITTEN_AHEAD_UNITS // 4:
-                stop = min(stop + _WRITTEN_AHEAD_UNITS, segment.backed_units())
-            segment.sync_units(mark.unit, stop)
+        uuid, stop = segment.header.uuid, reached.unit
+        little = (
+            stop - (mark.unit if mark is not None and mark.uuid == uuid else 0) <= _WRITTEN_AHEAD_UNITS // 4
+        )
+        if little and (uuid != self._written[0] or stop > self._written[1]):
+            stop = max(stop, min(stop + _WRITTEN_AHEAD_UNITS, segment.backed_units()))
+            self._written = (uuid, stop)
+        segment.sync_to(stop)
         if stop > reached.unit:
-            self._watch.populate_again(segment.mapping, byte_offset(reached.unit))
-        self._written = (uuid, max(stop, self._written[1] if self._written[0] == uuid else 0))
+            self._protected = (segment.mapping, byte_offset(reached.unit))
 
     def _count_sync(self, started_ns: int) -> None:
         count(self._statistics, layout.STATISTICS_SYNCS)

@@ -190,10 +190,12 @@ class Segment:
                 self.fd, byte_offset(first_unit), byte_offset(stop_unit) - byte_offset(first_unit)
             )
 
-    def sync_units(self, first_unit: int, stop_unit: int) -> None:
-        """Have these units on stable storage, and leave alone the pages ahead that are full of zeros; raises OSError."""
-        start = byte_offset(first_unit)
-        self.mapping.sync(start, byte_offset(stop_unit) - start)
+    def sync_to(self, stop_unit: int) -> None:
+        """Have everything before a unit, the header's page with the tail included, on stable storage; raises OSError.
+
+        The pages ahead, which are full of zeros, are left alone.
+        """
+        self.mapping.sync(0, byte_offset(stop_unit))
 
     def ensure_mapped(self) -> None:
         """Map again a writable segment whose mapping was handed to the helper thread for unmapping."""

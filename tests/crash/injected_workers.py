@@ -141,7 +141,7 @@ def story(root: str, write_path: str) -> None:
     teller.read()
     teller.close()
     teller.open()
-    for _ in range(2):  # the first sync covers the whole segment, the second what was appended since
+    for _ in range(2):  # the first sync writes ahead, the second finds what is written
         teller.append()
         teller.sync()
     teller.read()

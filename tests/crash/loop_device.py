@@ -1,13 +1,16 @@
 """A small ext4 file system on a loop device, made anew, mounted, and unmounted as often as it takes."""
 
 import ctypes
+import errno
 import os
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 IMAGE_BYTES = 64 << 20
+BUSY_S_MAX = 10.0
 LIBC = ctypes.CDLL(None, use_errno=True)
 TOOLS = ("mkfs.ext4", "losetup")
 
@@ -79,8 +82,16 @@ class LoopDevice:
         self.mounted = True
 
     def unmount(self) -> None:
-        """Unmount; with that the page cache of the file system is gone."""
-        _check(LIBC.umount2(str(self.mount_point).encode(), 0), f"umount {self.mount_point}")
+        """Unmount; with that the page cache of the file system is gone.
+
+        The kernel takes an io_uring of a killed process apart in the background, and holds its files meanwhile.
+        """
+        until_s = time.monotonic() + BUSY_S_MAX
+        while (result := LIBC.umount2(str(self.mount_point).encode(), 0)) != 0:
+            if ctypes.get_errno() != errno.EBUSY or time.monotonic() > until_s:
+                break
+            time.sleep(0.005)
+        _check(result, f"umount {self.mount_point}")
         self.mounted = False
 
     def close(self) -> None:

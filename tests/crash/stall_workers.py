@@ -15,6 +15,7 @@ from cometlog.control import Control
 from cometlog.durable_mark import MarkFile
 from cometlog.entrance import Entrance
 from cometlog.repair import Repairer
+from cometlog.segment import Segment
 from cometlog.shard import Shard
 from single_step import MARK
 from support import STREAM, owner_and_sequence, payload
@@ -75,7 +76,7 @@ PLACES: dict[str, tuple[Any, str, bool]] = {
     "after the link": (os, "link", True),
     "before the active number": (Control, "advance_active", False),
     "after the active number": (Control, "advance_active", True),
-    "sync": (os, "fdatasync", False),
+    "sync": (Segment, "sync_to", False),
     "mark": (MarkFile, "write", False),
     "repair": (Repairer, "_resolve", False),
     "recovery": (cometlog.recovery, "recover", False),

@@ -173,7 +173,7 @@ def test_a_failed_sync_refuses_in_every_process_and_a_lone_opener_goes_on_in_a_n
     other = start_worker("append_after_word", root=str(root), write_path=write_path)
     assert other.hear() == "attached"
     # The first call of each of its threads: a shard that is there already is attached without a sync.
-    calls = ("fdatasync",)
+    calls = ("fdatasync", "msync")
     outcome = stage.run(
         "append_and_die", inject(calls, "error=EIO:when=1"), root=str(root), write_path=write_path
     )

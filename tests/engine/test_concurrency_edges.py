@@ -99,7 +99,7 @@ def fail_fdatasync(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(os, "fdatasync", fail)
-    monkeypatch.setattr(Segment, "sync_units", fail)
+    monkeypatch.setattr(Segment, "sync_to", fail)
 
 
 @pytest.mark.parametrize("write_path", LIBC_PATHS)
@@ -164,7 +164,16 @@ def test_sync_failed_by_the_kernel_is_said_once_and_for_all(
         pytest.skip("strace is not installed")
     with cometlog.open(root, make_config(), write_path=write_path) as client:
         client.append(STREAM, [payload(0, 0)])
-    trace = ("strace", "-f", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO")
+    trace = (
+        "strace",
+        "-f",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=fdatasync,msync",
+        "-e",
+        "inject=fdatasync,msync:error=EIO",
+    )
     worker = start_worker("append_and_sync", prefix=trace, root=str(root), write_path=write_path)
     said = worker.hear()
     worker.end()

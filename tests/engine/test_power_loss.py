@@ -205,10 +205,10 @@ class Disk:
         self.parts = 0
         self._shard = root / SHARD
         self._real = {"fdatasync": os.fdatasync, "fsync": os.fsync}
-        self._sync_units = Segment.sync_units
+        self._sync_to = Segment.sync_to
         monkeypatch.setattr(os, "fdatasync", self._fdatasync)
         monkeypatch.setattr(os, "fsync", self._fsync)
-        monkeypatch.setattr(Segment, "sync_units", lambda *arguments: self._sync_part(*arguments))
+        monkeypatch.setattr(Segment, "sync_to", lambda *arguments: self._sync_part(*arguments))
 
     def _see(self, fd: int) -> tuple[int, bytes]:
         mark = read_mark(self._shard / "durable")
@@ -221,12 +221,11 @@ class Disk:
         self._real["fdatasync"](fd)
         self.held[inode] = seen
 
-    def _sync_part(self, segment: Segment, first_unit: int, stop_unit: int) -> None:
+    def _sync_part(self, segment: Segment, stop_unit: int) -> None:
         inode, seen = self._see(segment.fd)
-        self._sync_units(segment, first_unit, stop_unit)
-        first, stop = byte_offset(first_unit) & -PAGE, -(-byte_offset(stop_unit) // PAGE) * PAGE
-        before = self.held[inode].ljust(len(seen), b"\0")
-        self.held[inode] = before[:first] + seen[first:stop] + before[stop:]
+        self._sync_to(segment, stop_unit)
+        stop = -(-byte_offset(stop_unit) // PAGE) * PAGE
+        self.held[inode] = seen[:stop] + self.held.get(inode, b"").ljust(len(seen), b"\0")[stop:]
         self.parts += 1
 
     def _fsync(self, fd: int) -> None:

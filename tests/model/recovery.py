@@ -123,16 +123,15 @@ def on_disk(file: File) -> File:
     return file._replace(on_disk=file.words, header_on_disk=file.header, tail_on_disk=tail)
 
 
-def behind_mark_on_disk(file: File, unit: int) -> File:
-    return file._replace(on_disk=file.on_disk[:unit] + file.words[unit:])
+def up_to_on_disk(file: File, unit: int) -> File:
+    return on_disk(file)._replace(on_disk=file.words[:unit] + file.on_disk[unit:])
 
 
 def g_fdatasync(_setting: Setting, state: State) -> Found:
-    """Fdatasync one segment after the other, from the mark's to Q's; of the last, where it has the mark, only what is behind that."""
-    position = state.synced_file
-    file, (marked, unit, _) = state.files[position], state.mark
-    is_part = unit > 0 and position == marked == state.wanted[0]
-    files = put(state.files, position, behind_mark_on_disk(file, unit) if is_part else on_disk(file))
+    """Sync one segment after the other, from the mark's to Q's; of the last no word behind the boundary that will be marked."""
+    position, (last, unit, _) = state.synced_file, state.wanted
+    file = state.files[position]
+    files = put(state.files, position, up_to_on_disk(file, unit) if position == last else on_disk(file))
     if position == state.wanted[0]:
         return [state._replace(files=files, syncing="G directory", synced_file=0)]
     following = next_of(state, position)

@@ -23,7 +23,7 @@ from cometlog.kernel.layout cimport (
 from cometlog.kernel.mapping cimport Mapping, adopt_mapping, surrender_mapping
 from cometlog.kernel.wall_clock cimport counter_is_steady, process_clock, take_clock_sample
 from cometlog.kernel.watch cimport (
-    Watch, drop_prepared, grow_step, tend_checkpoint, tend_growth, tend_next, tend_retired,
+    Watch, drop_prepared, grow_step, page_start, pass_over_backed, tend_checkpoint, tend_growth, tend_next, tend_retired,
 )
 
 cdef extern from "<pthread.h>" nogil:
@@ -224,6 +224,7 @@ cdef class ShardWatch:
         self.watch.last_units = tail_units(load_acquire(<uint64_t *>(segment.base + SEGMENT_TAIL)))
         self.watch.populated = SEGMENT_HEADER_BYTES + self.watch.last_units * UNIT_BYTES
         self.watch.allocated = 0
+        self.watch.cramped = False
         self.watch.failed = False
         pthread_cond_signal(&self.helper.woken)
         pthread_mutex_unlock(&self.helper.mutex)
@@ -244,7 +245,7 @@ cdef class ShardWatch:
             return
         self.lock()
         if self.mapping is segment:
-            self.watch.populated = min(self.watch.populated, start)
+            self.watch.populated = min(self.watch.populated, page_start(start))
             pthread_cond_signal(&self.helper.woken)
         pthread_mutex_unlock(&self.helper.mutex)
 
@@ -254,6 +255,7 @@ cdef class ShardWatch:
         cdef uint64_t wanted = SEGMENT_HEADER_BYTES + units * UNIT_BYTES
         self.lock()
         with nogil:
+            pass_over_backed(self.watch)
             while error == 0 and load_acquire(<uint64_t *>(self.watch.map + SEGMENT_BACKED)) < units:
                 error = grow_step(self.watch, wanted)
                 if error and self.watch.next_fd >= 0:

@@ -88,19 +88,25 @@ def sleep_any(list controls not None, list tickets not None, Bell bell not None,
     until = time.monotonic() + timeout_s
     deadline.tv_sec = <long>until
     deadline.tv_nsec = <long>((until - deadline.tv_sec) * 1e9)
-    pin_all(controls, 1)
+    pin_all(controls)
     with nogil:
         if futex_wait_any(waiters, count, &deadline) < 0:
             error = errno
-    pin_all(controls, -1)
+    unpin_all(controls)
     return error != ENOSYS
 
 
-cdef void pin_all(list controls, Py_ssize_t change):
+cdef void pin_all(list controls):
     """Keep mappings in place while the GIL is released."""
     cdef Mapping control
     for control in controls:
-        control.exports += change
+        control.exports += 1
+
+
+cdef void unpin_all(list controls):
+    cdef Mapping control
+    for control in controls:
+        control.unpin()
 
 
 def wake_durable(Mapping control not None):
@@ -120,7 +126,7 @@ def sleep_durable(Mapping control not None, uint32_t seen, double timeout_s):
     control.exports += 1
     with nogil:
         futex_wait(word, seen, &timeout)
-    control.exports -= 1
+    control.unpin()
 
 
 def wait_until_backed(Mapping segment not None, uint64_t units, uint64_t timeout_ns):
@@ -144,5 +150,5 @@ def wait_until_backed(Mapping segment not None, uint64_t units, uint64_t timeout
                 seen = now
             elif monotonic_clock_ns() > deadline:
                 break
-    segment.exports -= 1
+    segment.unpin()
     return seen >= units

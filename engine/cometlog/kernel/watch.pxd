@@ -17,6 +17,7 @@ cdef struct Watch:
     int file_mode
     bint populate
     bint keeper                   # this process grows the file and prepares the next for all
+    bint cramped                  # there was no room to allocate ahead: no more than a step is asked for in this segment
     bint failed                   # the last growth failed; only a writer tries again
     int next_fd
     uint8_t *next_map
@@ -33,6 +34,8 @@ cdef struct Watch:
     Watch *following
 
 
+cdef uint64_t page_start(uint64_t position) noexcept nogil
+cdef void pass_over_backed(Watch *watch) noexcept nogil
 cdef int grow_step(Watch *watch, uint64_t wanted) noexcept nogil
 cdef bint tend_growth(Watch *watch) noexcept nogil
 cdef bint tend_next(Watch *watch) noexcept nogil

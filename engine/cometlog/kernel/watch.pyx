@@ -52,6 +52,7 @@ cdef extern from "growth.h" nogil:
 
 cdef enum:
     STEP_BYTES = 256 * 1024             # one step of growth
+    PAGE_BYTES_MAX = 64 * 1024
     FIRST_BYTES = 1024 * 1024           # of a file prepared at a low rate: what an idle shard costs on disk
     LEAD_BYTES_MIN = 512 * 1024
     LEAD_BYTES_BEHIND_KEEPER = 128 * 1024
@@ -66,15 +67,28 @@ cdef uint64_t rounded_up(uint64_t length, uint64_t limit) noexcept nogil:
     return min(rounded, limit)
 
 
+cdef uint64_t page_start(uint64_t position) noexcept nogil:
+    """Return the start of a page of any size that there is."""
+    return position // PAGE_BYTES_MAX * PAGE_BYTES_MAX
+
+
+cdef void pass_over_backed(Watch *watch) noexcept nogil:
+    """Leave pages that only a sync has protected to page faults: somebody waits for the file to grow."""
+    cdef uint64_t backed_bytes = SEGMENT_HEADER_BYTES + load_acquire(<uint64_t *>(watch.map + SEGMENT_BACKED)) * UNIT_BYTES
+    watch.populated = max(watch.populated, page_start(backed_bytes))
+
+
 cdef int allocate_ahead(Watch *watch, uint64_t backed_bytes, uint64_t stop) noexcept nogil:
-    """Have blocks up to ``stop``, and where there is room as far again as half the lead; 0 or errno.
+    """Have blocks up to ``stop``, and where there is room as far again as half the lead, or as was written; 0 or errno.
 
     Each time a file grows, the next sync has to wait for the journal, so at a high rate it grows seldom.
     """
-    cdef uint64_t reach = rounded_up(stop + watch.lead // 2, watch.length)
+    cdef uint64_t ahead = min(watch.lead // 2, watch.last_units * UNIT_BYTES) // STEP_BYTES * STEP_BYTES
+    cdef uint64_t reach = stop if watch.cramped else rounded_up(stop + ahead, watch.length)
     # From `backed` on, so that a file another process left short has no hole below what is raised later.
     cdef int error = allocate_range(watch.fd, backed_bytes, reach)
     if error and reach > stop:
+        watch.cramped = True
         reach = stop
         error = allocate_range(watch.fd, backed_bytes, reach)
     if error == 0:
@@ -97,7 +111,7 @@ cdef int grow_step(Watch *watch, uint64_t wanted) noexcept nogil:
             step(STEP_FILE_LONGER)
         start = min(start, backed_bytes)
     if watch.populate:
-        error = populate_range(watch.map, start // 4096 * 4096, stop)
+        error = populate_range(watch.map, page_start(start), stop)
         if error:
             return error
     step(STEP_PAGES_THERE)
@@ -120,6 +134,8 @@ cdef bint tend_growth(Watch *watch) noexcept nogil:
     if moved:
         watch.failed = False
         watch.lead = min(max(moved * LEAD_ROUNDS, watch.lead - watch.lead // 16), <uint64_t>LEAD_BYTES_MAX)
+    # What the tail has passed needs no more care.
+    watch.populated = max(watch.populated, page_start(position))
     wanted = min(position + max(watch.lead, <uint64_t>LEAD_BYTES_MIN), watch.length)
     if not watch.keeper:
         # The keeper's process grows the file for all; here its pages are only mapped, unless the keeper falls behind.
@@ -169,7 +185,7 @@ cdef int prepare_step(Watch *watch, uint64_t wanted) noexcept nogil:
         error = write_zeros(watch.next_fd, watch.next_backed, stop)
         if error:
             return error
-        error = populate_range(watch.next_map, watch.next_backed // 4096 * 4096, stop)
+        error = populate_range(watch.next_map, page_start(watch.next_backed), stop)
         if error:
             return error
     watch.next_backed = stop
