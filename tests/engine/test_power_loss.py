@@ -245,7 +245,7 @@ def test_bytes_that_a_sync_saw_are_enough(
     disk = Disk(root, monkeypatch)
     client = cometlog.open(root, CONFIG, write_path=write_path)
     for sequence in range(60):
-        client.append(STREAM, [payload(0, sequence, 3000)])
+        client.append(STREAM, [payload(0, sequence, 5000)])  # more than a page
         if write_path in DURABLE_PATHS:
             disk.promised = sequence + 1
         elif sequence % 4 == 3 or sequence > 40:
