@@ -2,6 +2,7 @@
 
 import gc
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,31 @@ def test_a_broker_that_cannot_take_transactions_is_a_failure_that_is_counted(tmp
         assert (stats.failures, stats.forwarded) == (1, 0)
         assert "taking up the transactions of cometlog." in stats.last_error
         assert records(broker, topic) == []
+
+
+def test_a_commit_that_is_given_up_before_it_was_answered_is_neither_lost_nor_repeated(
+    kafka, topic, root, monkeypatch
+):
+    """Each of the first commits is told to end in a millisecond; what became of it, Kafka knows."""
+    url = f"kafka://{kafka.address}/{topic}"
+    monkeypatch.setattr("cometlog.forward.backoff.FIRST_S", 0.01)
+    with cometlog.open(root) as client:
+        client.append(FROM, [b"%d" % number for number in range(3000)])
+        with Forwarder(client, to=url, mode="exactly-once", batch_size=500) as forwarder:
+            until_done = forwarder._target._until_done
+
+            def impatient(call, what):
+                if what != "committing a transaction" or forwarder.stats().failures == 4:
+                    until_done(call, what)
+                    return
+                with monkeypatch.context() as patch, suppress(TargetError):
+                    patch.setattr("cometlog.forward.kafka.COMMIT_MS", 1)
+                    patch.setattr("cometlog.forward.kafka.RETRY_S", 0.0)
+                    until_done(call, what)
+                raise TargetError("no answer in time")
+
+            forwarder._target._until_done = impatient
+            forwarder.run(until_caught_up=True)
+            failures = forwarder.stats().failures
+        assert failures == 4
+    assert [record.number for record in records(kafka, topic)] == list(range(3000))
