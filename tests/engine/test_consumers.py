@@ -261,7 +261,7 @@ def test_batches_end_when_everything_is_read_and_wait_for_more_where_asked(clien
     assert [len(batch) for batch in consumer.batches(STREAM, 40)] == [40, 40, 20]
     appender = threading.Timer(0.1, lambda: client.append(STREAM, [b"later"]))
     appender.start()
-    assert numbers(list(consumer.batches(STREAM, 40, wait_s=1.0))) == [100]
+    assert numbers(list(consumer.batches(STREAM, 40, wait_s=5))) == [100]
     appender.join()
 
 

@@ -153,7 +153,9 @@ def test_stop_during_the_pause_of_a_retry_ends_the_loop_and_the_batch_comes_agai
     assert consumer.read(STREAM, 1)[0].start == 0
 
 
-def test_leaving_the_context_ends_the_loop_after_the_batch_it_is_at(client: cometlog.Client) -> None:
+def test_leaving_the_context_ends_the_loop_after_the_batch_it_is_at(
+    client: cometlog.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inside, go_on = threading.Event(), threading.Event()
 
     def handle(batch: cometlog.ReadBatch) -> None:
@@ -163,7 +165,13 @@ def test_leaving_the_context_ends_the_loop_after_the_batch_it_is_at(client: come
     with client.consumer("g") as consumer:
         thread, raised = in_a_thread(consumer, handle, STREAM, batch_size=10)
         assert inside.wait(30)
-        threading.Timer(0.05, go_on.set).start()
+        stop = consumer.stop
+
+        def stop_and_go_on() -> None:
+            stop()
+            go_on.set()
+
+        monkeypatch.setattr(consumer, "stop", stop_and_go_on)
     end(thread)
     assert raised == []
     assert client.consumer("g").lag(STREAM) == 90, "the batch it was at is acknowledged, and no other"

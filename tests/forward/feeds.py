@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 from cometbench.services.kafka import KafkaBroker
 from cometbench.services.nats import NatsServer
 from jetstream import JetStream
-from kafka_side import make_topic
+from kafka_side import make_topic, wait_for_partitions
 
 STREAM = "replay:v1:shard:0000"
 FROM = "events:v1:shard:0000"
@@ -37,10 +37,15 @@ class KafkaFeed:
         self._send(producer, records, partition)
 
     def _send(self, producer: Any, records: Iterable[tuple[str, bytes]], partition: int = 0) -> None:
+        reported: list[Any] = []
         for identity, data in records:
             headers = [("cometlog-id", identity.encode())] if identity else None
-            producer.produce(self._topic, data, partition=partition, headers=headers)
+            producer.produce(
+                self._topic, data, partition=partition, headers=headers,
+                on_delivery=lambda error, _message: reported.append(error),
+            )  # fmt: skip
         assert producer.flush(30.0) == 0
+        assert [error for error in reported if error is not None] == []
 
     def put_uncommitted(self, records: Iterable[tuple[str, bytes]]) -> Callable[[], None]:
         """Put records in a transaction, and return what commits it."""
@@ -55,6 +60,7 @@ class KafkaFeed:
         """Give the topic, which has one partition, another."""
         admin = AdminClient({"bootstrap.servers": self._broker.address})  # its futures end with it
         admin.create_partitions([NewPartitions(self._topic, 2)])[self._topic].result(30.0)
+        wait_for_partitions(self._broker, self._topic, 2)
 
     def remove(self, count: int) -> None:
         """Remove the first records."""

@@ -10,8 +10,11 @@ import pytest
 from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 
 from cometbench.services.nats import NatsServer
+from cometlog.forward.nats_connection import CuttingLoop
 
 WAIT_S = 10.0
+ANSWER_S = 30
+RUN_S_MAX = 240.0
 
 
 class Stored(NamedTuple):
@@ -30,22 +33,21 @@ class JetStream:
         self.address = address
 
     def _run(self, work: Callable[[Any, Any], Awaitable[Any]]) -> Any:
+        loop = CuttingLoop()
+
         async def connected() -> Any:
-            closed = asyncio.Event()
-
-            async def note_end() -> None:
-                closed.set()
-
-            client = await nats.connect(f"nats://{self.address}", allow_reconnect=False, closed_cb=note_end)
+            client = nats.NATS()
             try:
-                return await work(client, client.jetstream())
+                await client.connect(
+                    f"nats://{self.address}", allow_reconnect=False, connect_timeout=ANSWER_S
+                )
+                return await work(client, client.jetstream(timeout=ANSWER_S))
             finally:
                 await client.close()
-                await (
-                    closed.wait()
-                )  # where the server ended first, the client is closing already, and `close` does not wait
+                await loop.cut()  # `close` leaves open what failed to connect, and what the server ended
 
-        return asyncio.run(asyncio.wait_for(connected(), 60.0))
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            return runner.run(asyncio.wait_for(connected(), RUN_S_MAX))
 
     def make(self, name: str, **settings: Any) -> None:
         """Make a stream of all subjects below its name."""

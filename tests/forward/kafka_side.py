@@ -3,10 +3,18 @@
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, KafkaError, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec
 
 import cometlog
@@ -41,7 +49,7 @@ def records(broker: KafkaBroker, topic: str) -> list[Record]:
     }  # fmt: skip
     reader = Consumer(settings)
     try:
-        ends = _ends(broker, topic)
+        ends = end_offsets(broker.address, topic)
         reader.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in ends])
         found: list[Record] = []
         left = {number for number, end in ends.items() if end}
@@ -61,9 +69,9 @@ def records(broker: KafkaBroker, topic: str) -> list[Record]:
         reader.close()
 
 
-def _ends(broker: KafkaBroker, topic: str) -> dict[int, int]:
+def end_offsets(address: str, topic: str) -> dict[int, int]:
     """Return the end of each partition, transactions that are open included."""
-    admin = AdminClient({"bootstrap.servers": broker.address, "log_level": 2})
+    admin = AdminClient({"bootstrap.servers": address, "log_level": 2})
     partitions = admin.list_topics(topic, timeout=30).topics[topic].partitions
     latest = {TopicPartition(topic, number): OffsetSpec.latest() for number in partitions}
     told = admin.list_offsets(latest, isolation_level=IsolationLevel.READ_UNCOMMITTED)
@@ -99,6 +107,21 @@ def make_topic(broker: KafkaBroker, topic: str, partitions: int = 1, **config: s
     admin = AdminClient({"bootstrap.servers": broker.address, "log_level": 2})
     made = admin.create_topics([NewTopic(topic, partitions, 1, config=settings)])
     made[topic].result(30)
+    wait_for_partitions(broker, topic, partitions)
+
+
+def wait_for_partitions(broker: KafkaBroker, topic: str, partitions: int) -> None:
+    """Wait until all partitions are seen and led; making them returns before that."""
+    admin = AdminClient({"bootstrap.servers": broker.address, "log_level": 2})
+    until_s = time.monotonic() + READ_S_MAX
+    while True:
+        found = admin.list_topics(timeout=30).topics.get(topic)
+        if found is not None and len(found.partitions) == partitions:
+            with suppress(KafkaException):
+                assert len(end_offsets(broker.address, topic)) == partitions
+                return
+        assert time.monotonic() < until_s, f"{topic} never had {partitions} partitions that answer"
+        time.sleep(0.02)
 
 
 def is_topic(broker: KafkaBroker, topic: str) -> bool:

@@ -7,8 +7,11 @@ from typing import Any, NamedTuple
 import confluent_kafka
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from kafka_side import end_offsets
+
 _ANSWER_S = 1.0
-_SILENCE_S_MAX = 60.0
+_SILENCE_S_MAX = 100.0
+"""Longer than a broker keeps a transaction whose owner was killed."""
 _CHUNK_RECORDS = 10_000
 _CONSUME_S = 0.2
 
@@ -26,6 +29,7 @@ class KafkaTopic:
 
     def __init__(self, address: str, name: str, partitions: int) -> None:
         self.name = name
+        self._address = address
         self.partitions = partitions
         self._servers = {"bootstrap.servers": address, "log_level": 0}
         admin = AdminClient(self._servers)  # its futures end with it
@@ -53,7 +57,11 @@ class KafkaTopic:
         return sum(self._ends)
 
     def records(self, partition: int, *, committed: bool) -> Iterator[Record]:
-        """Yield what a partition holds, in order; with ``committed`` only what transactions have committed or never held."""
+        """Yield what a partition holds, in order; with ``committed`` only what transactions have committed or never held.
+
+        Up to the end as it is now, with what is still open there: a commit returns before its marks are in the partitions.
+        """
+        end = end_offsets(self._address, self.name)[partition]
         isolation = "read_committed" if committed else "read_uncommitted"
         settings = {
             "group.id": f"read-{self.name}",
@@ -64,11 +72,11 @@ class KafkaTopic:
         consumer = confluent_kafka.Consumer(self._servers | settings)
         try:
             consumer.assign([confluent_kafka.TopicPartition(self.name, partition, 0)])
-            yield from self._read(consumer)
+            yield from self._read(consumer, end)
         finally:
             consumer.close()
 
-    def _read(self, consumer: Any) -> Iterator[Record]:
+    def _read(self, consumer: Any, end: int) -> Iterator[Record]:
         heard_s = time.monotonic()
         while True:
             found = consumer.consume(
@@ -83,7 +91,8 @@ class KafkaTopic:
                 if error is None:
                     yield Record(message.value(), dict(message.headers() or ()), message.timestamp()[1])
                 elif error.code() == confluent_kafka.KafkaError._PARTITION_EOF:
-                    return
+                    if message.offset() >= end:
+                        return
                 else:
                     raise AssertionError(f"{self.name}: {error}")
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,7 @@ from cometlog.errors import (
 )
 from cometlog.forward import Forwarder, Importer
 from cometlog.forward.import_position import ImportPosition, Place
+from cometlog.forward.nats_source import NatsSource
 from feeds import FROM, STREAM, KafkaFeed, NatsFeed, key, wait_until
 from kafka_side import records
 
@@ -161,7 +163,7 @@ def test_a_batch_that_no_segment_takes_is_halved(tmp_path, nats_server):
         assert entries(client) == [bytes([number]) * 10_000 for number in range(40)]
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(600)
 def test_nothing_is_missing_or_there_twice_after_kills(feed, tmp_path, rng):
     """An import is killed whenever some entries more are there."""
     total, kills = 6000, 5
@@ -176,7 +178,7 @@ def test_nothing_is_missing_or_there_twice_after_kills(feed, tmp_path, rng):
             return client.next_entry(STREAM) if (root / "replay/v1/0000").is_dir() else 0
 
         for _ in range(kills):
-            goal = count() + rng.randrange(1, total // kills)
+            goal = min(count() + rng.randrange(1, total // kills), total)
             process = subprocess.Popen([*command, "--batch-size", "37"], stderr=subprocess.DEVNULL)
             try:
                 wait_until(lambda goal=goal: count() >= goal)
@@ -193,6 +195,60 @@ def test_nothing_is_missing_or_there_twice_after_kills(feed, tmp_path, rng):
     assert (
         subprocess.run([sys.executable, "-m", "cometlog", "verify", str(root)], check=False).returncode == 0
     )
+
+
+def test_the_end_comes_nearer_where_what_was_to_be_read_is_removed(jetstream, nats_server, topic, tmp_path):
+    """The last messages are pending when they are purged, so none comes that says it is the last."""
+    feed = NatsFeed(nats_server, topic)
+    feed.put((key(number), b"%d" % number) for number in range(10))
+    with cometlog.open(tmp_path / "log") as client:
+        with Importer(client, STREAM, source=feed.url, until_end=True, batch_size=4) as importer:
+            read = importer._source.read
+
+            def read_and_purge(count, wait_s):
+                found = read(count, wait_s)
+                if found:
+                    assert len(found) == 4
+                    jetstream.purge(topic)
+                return found
+
+            importer._source.read = read_and_purge
+            thread = threading.Thread(target=importer.run)
+            thread.start()
+            thread.join(60)
+            is_alive = thread.is_alive()
+            importer.stop()
+            thread.join(60)
+        assert not is_alive
+        assert entries(client) == [b"%d" % number for number in range(4)]
+
+
+class LateReader:
+    """A consumer from which nothing comes in time: so many messages it has delivered, and so many are pending."""
+
+    def __init__(self, delivered, pending):
+        self._info = SimpleNamespace(num_pending=pending, delivered=SimpleNamespace(consumer_seq=delivered))
+
+    async def fetch(self, count, timeout):
+        raise TimeoutError
+
+    async def consumer_info(self):
+        return self._info
+
+
+@pytest.mark.parametrize(("delivered", "pending", "is_end"), [(5, 0, False), (0, 5, False), (0, 0, True)])
+def test_what_is_late_is_not_taken_for_removed(nats_server, topic, delivered, pending, is_end):
+    feed = NatsFeed(nats_server, topic)
+    feed.put((key(number), b"%d" % number) for number in range(5))
+    source = NatsSource([nats_server.address], topic, {})
+    try:
+        source.check()
+        assert source.go_to({}) == 0
+        source._reader = LateReader(delivered, pending)
+        assert source.read(10, 0.2) == []
+        assert source.is_at_end() is is_end
+    finally:
+        source.close()
 
 
 def test_a_server_that_was_killed_is_waited_for(own_nats_server, tmp_path):

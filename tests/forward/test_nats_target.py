@@ -293,7 +293,7 @@ def test_bad_input_is_said_and_the_log_left_alone(
     began_s = time.monotonic()
     with cometlog.open(root) as client, pytest.raises(error, match=says):
         forward(client, url(nats_server, template), properties=properties)
-    assert time.monotonic() - began_s < 10
+    assert time.monotonic() - began_s < 20
     assert sorted(path for path in root.rglob("*")) == before
 
 
@@ -305,7 +305,7 @@ def test_a_server_that_is_not_there_or_says_nothing_is_reported_in_time(tmp_path
             began_s = time.monotonic()
             with pytest.raises(TargetError, match=f"no NATS server at {address} answers"):
                 forward(client, f"nats://{address}/x")
-            assert time.monotonic() - began_s < 10
+            assert time.monotonic() - began_s < 20
 
 
 def test_a_stream_that_drops_what_was_consumed_cannot_say_how_far_it_came(
@@ -322,7 +322,7 @@ def test_a_stream_that_drops_what_was_consumed_cannot_say_how_far_it_came(
 
 
 @pytest.mark.parametrize("atomic", [True, False], ids=["atomic", "singly"])
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(600)
 def test_every_entry_arrives_once_while_forwarders_and_the_server_are_killed(
     tmp_path, own_nats_server, atomic
 ) -> None:
@@ -331,6 +331,7 @@ def test_every_entry_arrives_once_while_forwarders_and_the_server_are_killed(
     The server's window of ids is kept so short that it helps nobody.
     """
     each, kills = (15_000, 4) if atomic else (1_000, 4)
+    more = each // 10
     seed = int(os.environ.get("COMETLOG_TEST_SEED", random.SystemRandom().randrange(1 << 32)))
     print(f"COMETLOG_TEST_SEED={seed}", file=sys.stderr)
     rng = random.Random(seed)
@@ -362,11 +363,11 @@ def test_every_entry_arrives_once_while_forwarders_and_the_server_are_killed(
                 process.kill()
                 process.wait()
             resumed.append(jetstream.count("storm") - before)
-            fill(client, 10, start=each + 10 * kill)
+            fill(client, more, start=each + more * kill)
         ended = subprocess.run(
             [*command, "--until-caught-up"], capture_output=True, text=True, timeout=100, check=True
         )
-        total = each + 10 * kills
+        total = each + more * kills
         lags = [client.consumer("forward").lag(stream) for stream in STREAMS]
     print(f"sent by the {kills} that were killed: {resumed}; {ended.stderr.strip()}", file=sys.stderr)
     assert min(resumed) > 0

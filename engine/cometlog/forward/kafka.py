@@ -11,6 +11,7 @@ the entry's, in ms; its header ``cometlog-id`` is the idempotency key ``log/stre
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
+from time import monotonic
 
 from cometlog.errors import ConfigurationError, TargetError
 from cometlog.forward.destination import Destination
@@ -45,6 +46,8 @@ PARTITIONER = "consistent"
 """CRC32, as by default, but not at random for a key that is empty: what is sent again goes where it went before."""
 WAIT_MS = 200
 COMMIT_MS = 2000
+RETRY_S = 30.0
+"""How long a call is repeated that Kafka says may succeed later; then the loop says so, and backs off."""
 ANY_PARTITION = -1
 HEADER = ID_HEADER.encode()
 REFUSALS = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD)
@@ -121,12 +124,13 @@ class KafkaTarget(Target):
         )
 
     def _until_done(self, call: Callable[[], object], what: str) -> None:
-        """Call until it returns; again where Kafka says that this helps."""
+        """Call until it returns; again for RETRY_S where Kafka says that this helps."""
+        until_s = monotonic() + RETRY_S
         while True:
             try:
                 call()
             except ProducerError as error:
-                if not error.is_retriable or not self._keep_waiting():
+                if not error.is_retriable or monotonic() >= until_s or not self._keep_waiting():
                     raise TargetError(f"{what} failed: {error}{self._complaint()}") from error
             else:
                 return
@@ -225,3 +229,4 @@ class KafkaTarget(Target):
     def close(self) -> None:
         """Drop what was not confirmed; a transaction that is open is ended by the next forwarder, or by Kafka."""
         self._producer.close()
+        self._topics.close()

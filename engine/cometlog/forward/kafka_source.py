@@ -119,6 +119,7 @@ class KafkaSource(Source):
     def close(self) -> None:
         """See ``Source.close``."""
         self._consumer.close()
+        self._topics.close()
 
 
 def _identity(message: Any) -> str:

@@ -60,6 +60,10 @@ class KafkaTopics:
             sleep(_LOOK_AGAIN_S)
         self._read_limits(wanted, until_s)
 
+    def close(self) -> None:
+        """Let go of the client: it calls this object back, so without this only a garbage collection would end its threads."""
+        self._admin = None
+
     def _client(self) -> Any:
         if self._admin is None:
             self._admin = AdminClient(self._settings | {"error_cb": self._note_complaint})

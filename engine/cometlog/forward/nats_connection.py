@@ -39,7 +39,7 @@ _POLL_S = 0.2
 Result = TypeVar("Result")
 
 
-class _Loop(asyncio.SelectorEventLoop):
+class CuttingLoop(asyncio.SelectorEventLoop):
     """An event loop that knows its connections, to cut what nats-py leaves open: its ``close`` gives up where the server reads nothing
     more, and returns at once where the client has begun to close by itself.
     """
@@ -69,7 +69,7 @@ class NatsConnection:
         """``servers`` are HOST:PORT. Raises ConfigurationError for a property that there is not, or a file that cannot be read."""
         self.servers = servers
         self._options = _options(properties)
-        self._loop = _Loop()
+        self._loop = CuttingLoop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="cometlog-nats", daemon=True)
         self._thread.start()
         self._client: Any = None

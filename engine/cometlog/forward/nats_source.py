@@ -6,6 +6,7 @@ ended, another consumer is made behind the last message that did. Needs ``cometl
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
@@ -75,6 +76,7 @@ class NatsSource(Source):
         except NotFoundError as error:
             raise TargetError(f"stream {self._stream} at {self._connection.where()} is gone") from error
         except TimeoutError:
+            await self._look_for_end()
             return []
         except (*FAILURES, TargetError):
             self._reader = None
@@ -82,6 +84,15 @@ class NatsSource(Source):
             return []
         self._backoff.reset()
         return self._records(messages)
+
+    async def _look_for_end(self) -> None:
+        """Have the end here, where the consumer delivered everything and nothing is under way: what followed was removed."""
+        if self._reader is None or self.is_at_end():
+            return
+        with suppress(*FAILURES):  # the next read meets them again
+            info = await self._reader.consumer_info()
+            if not info.num_pending and info.delivered.consumer_seq == self._delivered:
+                self._end = min(self._end, self._next)
 
     def _records(self, messages: list[Any]) -> list[Record]:
         records = []

@@ -195,13 +195,17 @@ class _Topic:
         self.name = "bench-" + hashlib.sha256(str(task.directory).encode()).hexdigest()[:16]
         self._client = import_peer("confluent_kafka")
         self._servers = {"bootstrap.servers": self.address, "log_level": 0}
-        admin_module = import_peer("confluent_kafka.admin")
-        self._admin = admin_module.AdminClient(self._servers)
-        made = self._admin.create_topics([admin_module.NewTopic(self.name, SHARDS)])
+        self._admin_module = import_peer("confluent_kafka.admin")
+        self._admin = self._admin_module.AdminClient(self._servers)
+        made = self._admin.create_topics([self._admin_module.NewTopic(self.name, SHARDS)])
         made[self.name].result(_SECONDS_MAX)
 
     def values(self, partition: int) -> Iterator[bytes]:
-        """Yield what a partition holds and transactions have committed."""
+        """Yield what a partition holds and transactions have committed, up to its end as it is now.
+
+        A commit returns before its marks are in the partitions: what is still open there is waited for.
+        """
+        end = self._end(partition)
         settings = {"group.id": self.name, "enable.auto.commit": False, "enable.partition.eof": True}
         consumer = self._client.Consumer(self._servers | settings | {"isolation.level": "read_committed"})
         consumer.assign([self._client.TopicPartition(self.name, partition, 0)])
@@ -218,10 +222,19 @@ class _Topic:
                 if error is None:
                     yield message.value()
                 elif error.code() == self._client.KafkaError._PARTITION_EOF:
-                    at_end = True
+                    at_end = message.offset() >= end
                 else:
                     raise SubjectError(f"partition {partition} of {self.name}: {error}")
         consumer.close()
+
+    def _end(self, partition: int) -> int:
+        """Return the end of a partition, transactions that are open included."""
+        place = self._client.TopicPartition(self.name, partition)
+        told = self._admin.list_offsets(
+            {place: self._admin_module.OffsetSpec.latest()},
+            isolation_level=self._client.IsolationLevel.READ_UNCOMMITTED,
+        )
+        return int(told[place].result(_SECONDS_MAX).offset)
 
     def count(self, expected: int) -> Finding:
         """Compare the number of records."""
