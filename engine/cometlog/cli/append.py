@@ -9,13 +9,14 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import cometlog
 from cometlog.cli import EXIT_SOUND
 from cometlog.cli.arguments import add_config, add_path, check_owner, load_config, whole_number
 from cometlog.cli.output import complain, output, unit_of_work
+from cometlog.cli.stopping import waiting_for
 from cometlog.errors import BatchTooLargeError, CometlogError
 from cometlog.kernel import layout
 from cometlog.names import parse_stream
@@ -142,9 +143,14 @@ def _pieces(*, whole: bool) -> Iterator[list[bytes]]:
         raise CometlogError("standard input is closed; give it a file or a pipe to read from")
     if sys.stdin.isatty():
         complain("cometlog append: reading from the terminal; Ctrl-D ends")
+    with waiting_for(sys.stdin.fileno()) as wait:
+        yield from _entries(wait, whole=whole)
+
+
+def _entries(wait: Callable[[], None], *, whole: bool) -> Iterator[list[bytes]]:
     pending: list[bytes] = []
     pending_bytes = 0
-    while piece := _read():
+    while piece := _read(wait):
         head, end, rest = (b"", b"", piece) if whole else piece.rpartition(b"\n")
         if end:
             yield b"".join([*pending, head]).split(b"\n")
@@ -161,8 +167,9 @@ def _pieces(*, whole: bool) -> Iterator[list[bytes]]:
         yield [last]
 
 
-def _read() -> bytes:
+def _read(wait: Callable[[], None]) -> bytes:
     try:
+        wait()
         return os.read(sys.stdin.fileno(), READ_BYTES)
     except OSError as error:
         raise OSError(error.errno, error.strerror, "standard input") from error
