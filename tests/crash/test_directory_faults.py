@@ -56,7 +56,9 @@ class Change:
         self.name = name
 
     def make(self) -> None:
-        shutil.copytree(self.shard, self.elsewhere)
+        shutil.copytree(
+            self.shard, self.elsewhere, ignore=shutil.ignore_patterns("*.tmp.*")
+        )  # those come and go
         self.elsewhere_before = directory_state(self.elsewhere)
         self.shard.rename(self.aside)
         getattr(self, self.name)()
