@@ -232,26 +232,26 @@ def fork_in_the_middle(root: str, owner: int, children: int, end: str) -> None:
 
     thread = threading.Thread(target=append, args=(owner, mine))
     thread.start()
-    pids = []
-    ready, tell_ready = os.pipe()
-    go, tell_go = os.pipe()
+    pids: list[int] = []
+    (ready, tell_ready), (go, tell_go), (floor, give_floor) = os.pipe(), os.pipe(), os.pipe()
+    os.write(give_floor, b".")  # one speaks at a time: a line is longer than what a pipe takes whole
     for child in range(children):
         while len(mine) < 200 * (child + 1):
             time.sleep(0.0005)
-        pid = os.fork()
-        if pid == 0:
+        pids.append(os.fork())
+        if pids[-1] == 0:
             theirs: list[tuple[int, int, int]] = []
             append(owner + 1 + child, theirs, 3000)
+            os.read(floor, 1)
             say({"acknowledged": theirs, "slot": slot_of_this_process(root)})
+            os.write(give_floor, b".")
             os.close(tell_go)
             os.write(tell_ready, b".")
-            os.read(
-                go, 1
-            )  # ends when the parent closes its end: until then every child lives and keeps its slots
+            # Ends when the parent closes its end: until then every child lives and keeps its slots.
+            os.read(go, 1)
             if end == "close":
                 client.close()
             os._exit(0)
-        pids.append(pid)
     for _ in range(children):
         os.read(ready, 1)
     os.close(tell_go)
