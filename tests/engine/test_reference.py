@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cometlog import reference
 from cometlog.inflate import inflater_for
 from cometlog.kernel import checksum, decode, layout, scan
+from cometlog.kernel.batch import choose_portable_copy, encode_batch
 from cometlog.kernel.mapping import Mapping
 from cometlog.reference import End, SegmentImage, decode_batch
 
@@ -181,6 +182,17 @@ def test_checksums_agree(data: bytes, state: int) -> None:
 
 def test_checksum_of_the_standard_check_string() -> None:
     assert reference.crc32c(b"123456789") == 0xE3069283
+
+
+@pytest.mark.parametrize("portable", [True, False], ids=["portable", "this CPU"])
+def test_a_batch_holds_entries_of_every_length_unchanged(portable: bool) -> None:
+    source = bytes(range(256)) * 2
+    items = [source[length : 2 * length] for length in (*range(257), *reversed(range(257)))]
+    choose_portable_copy(portable)
+    try:
+        assert encode_batch(items) == reference.encode_batch(items)
+    finally:
+        choose_portable_copy(False)
 
 
 @pytest.mark.parametrize(("index", "frame_entries"), [(0, 1), (1, 1), (2, 3), (4, 1), (2**32 - 1, 1)])

@@ -6,8 +6,6 @@ cdef extern from *:
     """
     #define CACHE_LINE_BYTES 64
 
-    #define prefetch_object(pointer) __builtin_prefetch((const char *)(pointer) + 32)
-
     /* The lines after the next frame's first two, which the CPU fetches by itself. */
     static inline void prefetch_next_frame(const unsigned char *frame)
     {
@@ -33,12 +31,10 @@ cdef extern from *:
     }
     """
     void prefetch_next_frame(const uint8_t *frame) nogil
-    void prefetch_object(void *pointer) nogil
     void prefetch_entry(void *pointer) nogil
     void prefetch_target(const uint8_t *place) nogil
 
 cdef enum:
-    PREFETCH_DISTANCE = 8
     # While a batch is only measured: so many entries pass in the time that memory takes.
     PREFETCH_DISTANCE_MEASURE = 64
 

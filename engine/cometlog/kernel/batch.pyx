@@ -1,31 +1,27 @@
 """A batch as FORMAT.md lays it out: one entry's bytes, or Arrow offsets and the bytes of several."""
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
-from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
-from libc.stdint cimport int32_t, uint8_t
-from libc.string cimport memcpy
+from cpython.bytes cimport PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_SIZE
+from libc.stdint cimport uint8_t
 
 from cometlog.errors import BatchTooLargeError, EntryTypeError
 from cometlog.kernel.layout cimport MAX_BATCH_BYTES
 
+cdef extern from "copy_entries.h":
+    void copy_entries(object items, uint8_t *offsets, uint8_t *data) noexcept
+    void copy_entries_choose(bint portable) noexcept
+
+copy_entries_choose(False)
+
+
+def choose_portable_copy(bint portable):
+    """Copy entries as on a CPU without AVX2, or as fast as this one can: for tests."""
+    copy_entries_choose(portable)
+
 
 cdef void copy_items(list items, uint8_t *offsets, uint8_t *data) noexcept:
     """Write Arrow offsets and then the bytes of every item; the caller knows that they are bytes and fit."""
-    cdef Py_ssize_t count = PyList_GET_SIZE(items)
-    cdef Py_ssize_t position
-    cdef Py_ssize_t length
-    cdef int32_t offset = 0
-    cdef int32_t *slots = <int32_t *>offsets
-    cdef void *item
-    for position in range(count):
-        if position + PREFETCH_DISTANCE < count:
-            prefetch_object(<void *>PyList_GET_ITEM(items, position + PREFETCH_DISTANCE))
-        item = <void *>PyList_GET_ITEM(items, position)
-        length = PyBytes_GET_SIZE(<object>item)
-        slots[position] = offset
-        memcpy(data + offset, PyBytes_AS_STRING(<object>item), length)
-        offset += <int32_t>length
-    slots[count] = offset
+    copy_entries(items, offsets, data)
 
 
 cpdef bytes encode_batch(list items):
