@@ -14,7 +14,7 @@ from pathlib import Path
 from cometlog.errors import CometlogError, CorruptionError, NewerFormatError
 from cometlog.files import open_checked
 from cometlog.fixed_file import create_fixed_file
-from cometlog.kernel import layout, waiting
+from cometlog.kernel import layout, turns
 from cometlog.kernel.checksum import crc32c
 from cometlog.kernel.mapping import Mapping
 from cometlog.segment import list_segments
@@ -23,6 +23,7 @@ _CLEAN = struct.Struct("<QQ16s28x")
 WRITE_PATH_NUMBERS = {"buffered": 1, "sync": 2, "async": 3, "mmap": 4, "uring": 5}
 WRITE_PATH_NAMES = {number: name for name, number in WRITE_PATH_NUMBERS.items()}
 NO_BOOT = bytes(32)
+_NOTHING_DURABLE = (1 << 64) - 1
 
 
 @functools.cache
@@ -204,13 +205,18 @@ class Control:
         self.mapping.raise_to_at_least(layout.CONTROL_DURABLE_SEGMENT, segment)
         self.mapping.raise_to_at_least(layout.CONTROL_DURABLE_ENTRY, entry)
 
-    def wake_durable(self) -> None:
-        """Wake who sleeps in ``sleep_until_durable``."""
-        waiting.wake_durable(self.mapping)
+    @property
+    def turn(self) -> int:
+        """How often a lock was let go of that others wait for (acquire); read before the lock is found taken."""
+        return self.mapping.load_acquire_u32(layout.CONTROL_TURNS)
 
-    def sleep_until_durable(self, seen: int, timeout_s: float) -> None:
-        """Sleep until the durable position is another than ``seen``, or ``timeout_s`` seconds passed."""
-        waiting.sleep_durable(self.mapping, seen & 0xFFFFFFFF, timeout_s)
+    def end_turn(self, durable_before: int | None) -> None:
+        """Wake who sleeps in ``sleep_until_turn`` for what became durable since, and one more; the lock was let go of before."""
+        turns.end_turn(self.mapping, _NOTHING_DURABLE if durable_before is None else durable_before)
+
+    def sleep_until_turn(self, seen: int, next_entry: int, timeout_s: float) -> None:
+        """Sleep until a turn after ``seen`` ends and this sleeper is woken, or ``timeout_s`` seconds passed."""
+        turns.sleep_until_turn(self.mapping, seen, next_entry, timeout_s)
 
     def reset_durable(self, entry: int, segment: int) -> None:
         """Set the durable position to what the mark says; only under exclusive byte 0."""

@@ -1,7 +1,7 @@
 """Making a shard durable: group commit through one syncer (PROTOCOL G).
 
-Thread safety: threads of a client queue on ``mutex``, processes on lock byte 3. Whoever waited looks first whether the sync
-that just ended covered it.
+Thread safety: threads of a client take turns (``kernel.turns``), processes wait for lock byte 3; nobody waits longer than until
+a sync covers it. ``mutex`` keeps a sync and the end of its client apart.
 
 Invariants: the durable position never passes the resolved prefix seen when the sync started; after the first error nothing is
 acknowledged by any process (the poison flag), and the sync is not tried again, because the kernel reports a lost page once.
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cometlog.control import Control
@@ -21,6 +22,7 @@ from cometlog.errors import ClosedError, CorruptionError, SyncError
 from cometlog.kernel import layout, scan
 from cometlog.kernel.helper import ShardWatch
 from cometlog.kernel.mapping import Mapping
+from cometlog.kernel.turns import TURN_AGAIN, TURN_CLOSED, TURN_COVERED, TURN_POISONED, ThreadTurns
 from cometlog.lock_wait import busy_error, release, wait_exclusive
 from cometlog.locks import SYNC_BYTE, ShardLocks
 from cometlog.place import Place
@@ -29,6 +31,7 @@ from cometlog.segment import Segment, SegmentName, byte_offset, list_segments, t
 from cometlog.statistics_file import count
 
 _BLOCKED_LOOK_S = 0.001
+_LOOK_S = 0.05
 _MARK_EVERY_S = 1.0
 _WRITTEN_AHEAD_UNITS = (1 << 20) // layout.UNIT_BYTES
 
@@ -73,6 +76,7 @@ class Syncer:
         # There when this client came; later ones follow without a gap. Those that retention may remove lie before the mark.
         self._numbers = {name.number for name in list_segments(place.directory_fd)}
         self.mutex = threading.RLock()
+        self._turns = ThreadTurns(control.mapping)
         self._closed = False
         self._marked_number = 0
         self._marked_at = 0.0
@@ -96,26 +100,49 @@ class Syncer:
     def _sync_in_turn(self, position: Position) -> None:
         if self._gather_delay_s:
             time.sleep(self._gather_delay_s)
-        with self.mutex:
-            if self._closed:
-                raise ClosedError(f"the client that wrote {self._stream} was closed before its sync began")
-            if self.covers(position):
+        try:
+            if self._take_turn(position):
+                with self.mutex:
+                    self._check_open()
+                    self._sync_alone(position)
+        finally:
+            self._turns.end()
+
+    def _take_turn(self, position: Position) -> bool:
+        """Return whether this thread is to sync: the others wait, until what they appended is durable."""
+        while True:
+            outcome = self._turns.wait(position.next_entry, _LOOK_S)
+            if outcome == TURN_POISONED:
+                raise poisoned_error(self._stream)
+            if outcome == TURN_CLOSED:
+                raise self._closed_error()
+            if outcome != TURN_AGAIN:
+                return outcome != TURN_COVERED
+
+    def _sync_alone(self, position: Position) -> None:
+        """Sync as the one thread of this client that does, and the one process."""
+        locks, control, timeout_s = self._locks, self._control, self._stall_timeout_s
+        covered = partial(self.covers, position)
+        if not wait_exclusive(locks, control, SYNC_BYTE, timeout_s, covered, position.next_entry):
+            if covered():
                 return
-            timeout_s = self._stall_timeout_s
-            if not wait_exclusive(
-                self._locks, self._control, SYNC_BYTE, timeout_s, lambda: self.covers(position)
-            ):
-                if self.covers(position):
-                    return
-                raise busy_error(self._locks, SYNC_BYTE, f"{self._stream}: nothing was synced", timeout_s)
-            try:
-                if not self.covers(position):
-                    self._sync_to_tail()
-            finally:
-                release(self._locks, self._control, SYNC_BYTE)
-            if self._protected is not None:
-                self._watch.populate_again(*self._protected)
-                self._protected = None
+            raise busy_error(locks, SYNC_BYTE, f"{self._stream}: nothing was synced", timeout_s)
+        durable_before = control.durable_entry
+        try:
+            if not covered():
+                self._sync_to_tail()
+        finally:
+            release(locks, control, SYNC_BYTE, durable_before)
+        if self._protected is not None:
+            self._watch.populate_again(*self._protected)
+            self._protected = None
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise self._closed_error()
+
+    def _closed_error(self) -> ClosedError:
+        return ClosedError(f"the client that wrote {self._stream} was closed before its sync began")
 
     def covers(self, position: Position) -> bool:
         """Return whether everything before ``position`` is on stable storage; raises SyncError once a sync failed."""
@@ -128,6 +155,7 @@ class Syncer:
 
         Raises NotALogError where a segment of the range is no longer in its place.
         """
+        self._place.check()
         mark, names = self._range()
         with ExitStack() as lent:
             segments = [lent.enter_context(self._open_segment(name)) for name in names]
@@ -267,7 +295,8 @@ class Syncer:
     def leave(self, position: Position) -> None:
         """Sync up to ``position`` as the last client of the shard, and bring the mark on disk up to it."""
         self._place.check()
-        self.sync(position)
+        with self.mutex:  # not by turns: who has the turn may wait for the mutex, which leaving holds
+            self._sync_alone(position)
         mark = self._read_mark()
         if mark is None or mark.next_entry < position.next_entry:
             self._sync_to_tail()
@@ -283,6 +312,7 @@ class Syncer:
         return mark
 
     def close(self) -> None:
-        """Close the mark file."""
+        """Close the mark file; who waits for a sync that did not begin is told so."""
         self._closed = True
+        self._turns.close()
         self._mark_file.close()

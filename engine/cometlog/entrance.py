@@ -16,7 +16,7 @@ from cometlog.durable_mark import read_mark
 from cometlog.errors import CorruptionError, ShardBusyError, WritePathConflictError
 from cometlog.files import check_directory, make_directory, sync_directory
 from cometlog.kernel import layout
-from cometlog.lock_wait import holder_name, wait_exclusive
+from cometlog.lock_wait import holder_name, release, wait_exclusive
 from cometlog.locks import ATTACH_BYTE, LEAVE_BYTE, ShardLocks
 from cometlog.place import Place
 from cometlog.rotation import PreparedFile, capacity_for, file_length_for, new_header
@@ -142,7 +142,7 @@ class Entrance:
         try:
             return self._is_last()
         finally:
-            self._locks.unlock(LEAVE_BYTE)
+            release(self._locks, control, LEAVE_BYTE)
 
     def _is_last(self) -> bool:
         last = self._locks.try_exclusive(ATTACH_BYTE)

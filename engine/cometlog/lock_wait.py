@@ -16,9 +16,7 @@ from cometlog.locks import ShardLocks
 _LOCK_LINE = re.compile(
     r"^lock:\s.*OFDLCK\s+\w+\s+(\w+)\s+-?\d+\s+\w+:\w+:(\d+)\s+(\d+)\s+(\w+)$", re.MULTILINE
 )
-_PAUSE_S = 0.00005
-_PAUSE_S_MAX = 0.001
-_PAUSE_GROWTH = 1.25
+_PAUSE_S = 0.001
 
 
 def wait_exclusive(
@@ -27,31 +25,35 @@ def wait_exclusive(
     byte: int,
     timeout_s: float,
     needless: Callable[[], bool] = lambda: False,
+    next_entry: int = 0,
 ) -> bool:
     """Lock ``byte`` exclusively; False once it is ``needless``, or nothing became durable in the shard for ``timeout_s`` seconds.
 
     The kernel is not asked to wait for the lock, because a holder that was stopped would keep this process there for ever. What is
-    slept on is the durable position, which a holder raises before it lets go by ``release``; one that raised nothing, or died, is
-    noticed within a millisecond.
+    slept on is the count of turns, which a holder raises when it lets go by ``release``; one that died is noticed within a
+    millisecond. One waiter is woken for each turn, and who waits until everything before ``next_entry`` is durable when it is.
     """
-    seen, deadline, pause_s = -1, 0.0, _PAUSE_S
-    while not locks.try_exclusive(byte):
+    seen, deadline = -1, 0.0
+    while not needless():
+        turn = control.turn
+        if locks.try_exclusive(byte):
+            return True
         durable, now = control.durable_entry, time.monotonic()
-        if needless():
-            return False
         if durable != seen:
-            seen, deadline, pause_s = durable, now + timeout_s, _PAUSE_S
+            seen, deadline = durable, now + timeout_s
         elif now >= deadline:
             return False
-        control.sleep_until_durable(seen, pause_s)
-        pause_s = min(pause_s * _PAUSE_GROWTH, _PAUSE_S_MAX)
-    return True
+        control.sleep_until_turn(turn, next_entry, _PAUSE_S)
+    return False
 
 
-def release(locks: ShardLocks, control: Control, byte: int) -> None:
-    """Unlock ``byte`` and wake who waits for it; in this order, or they would find it locked still."""
+def release(locks: ShardLocks, control: Control, byte: int, durable_before: int | None = None) -> None:
+    """Unlock ``byte`` and wake one that waits for it: in this order, or it would find it locked still.
+
+    ``durable_before``: the durable position when the lock was taken; who waited for what became durable since is woken too.
+    """
     locks.unlock(byte)
-    control.wake_durable()
+    control.end_turn(durable_before)
 
 
 def busy_error(locks: ShardLocks, byte: int, what: str, timeout_s: float) -> ShardBusyError:

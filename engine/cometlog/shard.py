@@ -315,8 +315,8 @@ class Shard:
         """Make every entry appended so far durable; raises NotALogError where they lie no longer where the log's path leads."""
         with self.lock:
             position = self.position()
-            self._check_place(self.segment)
             if self.syncer.covers(position):
+                self._check_place(self.segment)
                 return
         self.syncer.sync(position)
 

@@ -41,6 +41,7 @@ SLOT_NAMES = {
 CONTROL_NAMES = {
     layout.CONTROL_ACTIVE: "active", layout.CONTROL_FLAGS: "flags", layout.CONTROL_FUTEX: "futex",
     layout.CONTROL_DURABLE_ENTRY: "durable entry", layout.CONTROL_DURABLE_SEGMENT: "durable segment",
+    layout.CONTROL_TURNS: "turns",
 }  # fmt: skip
 
 

@@ -37,7 +37,7 @@ UNPREPARED, PREPARED = "rotation", "rotation to a prepared file"
 ROTATION_BEGINS = ["BUSY", "SEALED", "IDLE", "slot segment", "ROTATING"]
 PUBLISHING = ["header", "backed", "header", "+segment", "-temporary", "active", "rotations"]
 ROTATION_ENDS = ["IDLE", "slot segment", *APPEND]
-SYNC = ["+lock sync", "mark", "durable entry", "-lock sync"]
+SYNC = ["+lock sync", "mark", "durable entry", "-lock sync", "turns"]
 STATES = {
     "append": APPEND, "batch": APPEND, "sync": SYNC,
     # The helper thread stands still from the start, so the writer makes the index of the segment before.

@@ -12,9 +12,14 @@ cdef extern from *:
     #include <unistd.h>
 
     static inline void futex_wake_all(uint32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0); }
-    static inline long futex_wait(uint32_t *word, uint32_t seen, const struct timespec *timeout)
+    /* Wake at most so many of those that sleep for one of `bits`; futex_wake_all wakes whoever sleeps. */
+    static inline void futex_wake_bits(uint32_t *word, int count, uint32_t bits)
     {
-        return syscall(SYS_futex, word, FUTEX_WAIT, seen, timeout, NULL, 0);
+        syscall(SYS_futex, word, FUTEX_WAKE_BITSET, count, NULL, NULL, bits);
+    }
+    static inline long futex_wait_bits(uint32_t *word, uint32_t seen, uint32_t bits, const struct timespec *deadline)
+    {
+        return syscall(SYS_futex, word, FUTEX_WAIT_BITSET, seen, deadline, NULL, bits);
     }
 
     /* The system call futex_waitv (Linux 5.16), which C libraries and old headers do not know. */
@@ -43,7 +48,8 @@ cdef extern from *:
         long tv_sec
         long tv_nsec
     void futex_wake_all(uint32_t *word) nogil
-    long futex_wait(uint32_t *word, uint32_t seen, const timespec *timeout) nogil
+    void futex_wake_bits(uint32_t *word, int count, uint32_t bits) nogil
+    long futex_wait_bits(uint32_t *word, uint32_t seen, uint32_t bits, const timespec *deadline) nogil
 
 
 cdef void wake_waiters(uint8_t *control) noexcept nogil

@@ -2,8 +2,8 @@
 
 Invariant (no wake-up is lost): a waiter reads the futex word, sets the waiting flag, fences, looks at the log again, and only then
 sleeps on the value it read. A writer commits with a sequentially consistent CAS and then loads the flags; whoever clears the
-flag adds one to the futex word before it wakes, so a waiter that was not asleep yet does not fall asleep. The durable position is a
-futex of its own: it changes before its waiters are woken, and they sleep on the value that they read.
+flag adds one to the futex word before it wakes, so a waiter that was not asleep yet does not fall asleep. Waiting for a sync is
+in ``turns``.
 """
 
 cimport cython
@@ -16,7 +16,7 @@ from cometlog.kernel.atomics cimport (
     fence_seq_cst, fetch_add_acq_rel_u32, fetch_and_acq_rel, fetch_or_acq_rel, load_acquire, load_acquire_u32,
     spin_pause,
 )
-from cometlog.kernel.layout cimport CONTROL_DURABLE_ENTRY, CONTROL_FLAGS, CONTROL_FUTEX, FLAG_WAITING, SEGMENT_BACKED
+from cometlog.kernel.layout cimport CONTROL_FLAGS, CONTROL_FUTEX, FLAG_WAITING, SEGMENT_BACKED
 from cometlog.kernel.mapping cimport Mapping
 
 cdef extern from "clock.h" nogil:
@@ -107,26 +107,6 @@ cdef void unpin_all(list controls):
     cdef Mapping control
     for control in controls:
         control.unpin()
-
-
-def wake_durable(Mapping control not None):
-    """Wake every process that sleeps until the durable position rises; whoever raised it calls this."""
-    control.check_range(CONTROL_DURABLE_ENTRY, 8)
-    futex_wake_all(<uint32_t *>(control.base + CONTROL_DURABLE_ENTRY))
-
-
-def sleep_durable(Mapping control not None, uint32_t seen, double timeout_s):
-    """Sleep until the low half of the durable position is not ``seen``, or ``timeout_s`` seconds passed. Releases the GIL."""
-    cdef timespec timeout
-    cdef uint32_t *word
-    control.check_range(CONTROL_DURABLE_ENTRY, 8)
-    word = <uint32_t *>(control.base + CONTROL_DURABLE_ENTRY)
-    timeout.tv_sec = <long>timeout_s
-    timeout.tv_nsec = <long>((timeout_s - timeout.tv_sec) * 1e9)
-    control.exports += 1
-    with nogil:
-        futex_wait(word, seen, &timeout)
-    control.unpin()
 
 
 def wait_until_backed(Mapping segment not None, uint64_t units, uint64_t timeout_ns):

@@ -1,0 +1,19 @@
+from typing import Final, final
+
+from cometlog.kernel.mapping import Mapping
+
+TURN_TAKEN: Final[int]
+TURN_COVERED: Final[int]
+TURN_POISONED: Final[int]
+TURN_CLOSED: Final[int]
+TURN_AGAIN: Final[int]
+
+def end_turn(control: Mapping, durable_before: int) -> None: ...
+def sleep_until_turn(control: Mapping, seen: int, next_entry: int, timeout_s: float) -> None: ...
+
+@final
+class ThreadTurns:
+    def __init__(self, control: Mapping) -> None: ...
+    def wait(self, next_entry: int, timeout_s: float) -> int: ...
+    def end(self) -> None: ...
+    def close(self) -> None: ...
