@@ -72,7 +72,7 @@ def _shared_syncs(kind: str) -> Probe:
         f"goal.durable_{kind}",
         variants,
         {"workload": "json_line", "write_path": "mmap", "sync_every": 1},
-        seconds=0.75,
+        seconds=2.0,
     )
     return dataclasses.replace(
         probe,
@@ -168,8 +168,8 @@ EXPERIMENT = Experiment(
         "asleep in `batches`, and a reader of a multiprocessing.Pipe, from the clock reading before append or "
         "send to the message in hand. Logging: the same logger calls through both handlers with one formatter. "
         "Durable: a batch of 1,000 and a sync, beside pwrite of the same bytes at growing offsets of an allocated "
-        "file and fdatasync; single appends with a sync each by 1, 2, 4 and 8 threads or processes, which have a "
-        "client each. Several writers: processes, as many as CPUs and at most 8, in bursts of 16 MiB in all after a "
+        "file and fdatasync; single appends with a sync each by 1, 2, 4 and 8 threads of one client, or processes. "
+        "Several writers: processes, as many as CPUs and at most 8, in bursts of 16 MiB in all after a "
         "pause of 30 ms, from the first start to the last end; the C loop of as many takes each entry's place by "
         "compare-and-swap of one word and copies it into a populated map; on 16 shards each writer has a shard of its"
         " own. 10 GB: batches of 1,000 without a pause, and a C loop whose helper thread makes, allocates and "
@@ -189,8 +189,8 @@ EXPERIMENT = Experiment(
         "page faults; their time includes how far apart they start. A disk that other work keeps busy makes syncs "
         "slower on one side or the other, and where its own sync is short the kernel's wake-ups weigh more than what "
         "is shared. Where the CPUs are busy, one writer waits for one after each sync and several wait at once: that "
-        "flatters sharing. A sync of the log also writes pages that its helper thread has populated ahead, and what "
-        "that thread allocates in the other side's turn is in the other's sync. 10 GB are bound by how fast the file "
+        "flatters sharing. Now and then a sync of the log also writes some of what was populated ahead, and what "
+        "its helper thread allocates in the other side's turn is in the other's sync. 10 GB are bound by how fast the file "
         "system hands out pages and, beyond what the kernel lets be dirty, by the disk: on both sides, but not always"
         " on the same bytes; it is the bench directory's file system alone (one on tmpfs shows the other). The shard "
         "is opened from the page cache; what was allocated ahead behind its last entry is looked at and can take "

@@ -13,11 +13,15 @@ from cometbench.verification import Finding
 
 
 class ManyThreads:
-    """Owner of one writer per thread; each has a client of its own, as the writers of several processes have."""
+    """Owner of one writer per thread; the threads share what a process of their own would open once, the log's client."""
 
     def __init__(self, benchmark: Benchmark, directory: Path, seed: int) -> None:
         self._benchmark, self._directory = benchmark, directory
-        self._writers = [Writing(benchmark, directory, seed, thread) for thread in range(benchmark.processes)]
+        first = Writing(benchmark, directory, seed)
+        others = range(1, benchmark.processes)
+        self._writers = [first] + [
+            Writing(benchmark, directory, seed, thread, beside=first.subject) for thread in others
+        ]
 
     def seconds(self, calls: int) -> float:
         """Let every thread append `calls` times at once; seconds from the first start to the last end."""
@@ -41,7 +45,7 @@ class ManyThreads:
 
     def finish(self) -> Finding:
         """Close every writer and verify what each appended."""
-        for writing in self._writers:
+        for writing in reversed(self._writers):
             writing.subject.close()
         return verify_processes(
             self._benchmark, self._directory, [writing.appended for writing in self._writers]

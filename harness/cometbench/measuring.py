@@ -25,8 +25,9 @@ class Writing:
         seed: int,
         process: int = 0,
         pool: list[bytes] | None = None,
+        beside: Subject | None = None,
     ) -> None:
-        """`pool`: entries that were built before; without it, the writer's own are."""
+        """`pool`: entries that were built before; without it, the writer's own are. `beside`: another thread's subject, open."""
         self._benchmark = benchmark
         self.subject = subject_of(benchmark, directory, process)
         size = workloads.pool_size(benchmark.batch)
@@ -36,7 +37,10 @@ class Writing:
         items: Any = workloads.batches_of(self.appended.pool, benchmark.batch)
         self._items = cycle(items)
         self._durable = benchmark.durability == "survives_power_loss"
-        self.subject.open()
+        if beside is None:
+            self.subject.open()
+        else:
+            self.subject.open_beside(beside)
 
     def take(self, calls: int) -> list[Any]:
         """Return the next `calls` items to append; make room for them and settle earlier dirty pages."""

@@ -53,6 +53,11 @@ class Subject(ABC):
     def open(self) -> None:  # noqa: B027 - optional for a subject
         """Create or attach to what is measured."""
 
+    def open_beside(self, other: Subject) -> None:
+        """Attach another thread's end beside `other`, which is open and is closed last; by default as a process of its own would."""
+        del other
+        self.open()
+
     @abstractmethod
     def append_call(self, batch: int) -> Callable[[Any], object]:
         """Return the callable under test: it takes one bytes object (batch 1) or a list of `batch` of them.

@@ -34,7 +34,16 @@ _SAMPLES_SEED = -1
 
 
 class EngineSubject(Subject):
-    """One client and one writer on `stream`."""
+    """One client and one writer on `stream`; the threads of a process share the client."""
+
+    _client: cometlog.Client
+    _writer: cometlog.Writer
+    _shares_client = False
+
+    def open_beside(self, other: Subject) -> None:
+        assert isinstance(other, EngineSubject)
+        self._shares_client, self._client = True, other._client
+        self._writer = self._client.writer(self.stream)
 
     def open(self) -> None:
         write_path: Any = str(self.config.get("write_path", "mmap"))
@@ -89,7 +98,8 @@ class EngineSubject(Subject):
         self._client.sync(self.stream)
 
     def close(self) -> None:
-        self._client.close()
+        if not self._shares_client:
+            self._client.close()
 
     def read_back(self) -> Iterator[Chunk]:
         with cometlog.open(self.directory / "log", read_only=True) as client:
