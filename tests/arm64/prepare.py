@@ -90,10 +90,10 @@ def unpack_python() -> None:
 
 
 def needed() -> list[str]:
-    """Return what the engine and its tests depend on; nox stays on this side of qemu."""
+    """Return what the engine and its tests depend on; nox, and groups for tests of other parts, stay on this side of qemu."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     listed = [*project["project"]["dependencies"], *project["dependency-groups"]["test"]]
-    return [requirement for requirement in listed if not requirement.startswith("nox")]
+    return [entry for entry in listed if isinstance(entry, str) and not entry.startswith("nox")]
 
 
 def install_wheels() -> None:
