@@ -252,6 +252,12 @@ class Control:
         word = load(offset + layout.SLOT_STATE)
         return SlotView(index, word, load(offset + layout.SLOT_SEGMENT), load(offset + layout.SLOT_CLAIM))
 
+    def slots_in_use_alone(self) -> list[int]:
+        """Return the slots that are not IDLE; only under exclusive byte 0, when nobody changes one."""
+        raw = self.mapping.read(layout.CONTROL_SLOTS, layout.SLOT_COUNT * layout.SLOT_SIZE_BYTES)
+        low_bytes = raw[layout.SLOT_STATE :: layout.SLOT_SIZE_BYTES]
+        return [index for index, low in enumerate(low_bytes) if low & layout.STATE_MASK != layout.STATE_IDLE]
+
     def set_slot_idle(self, view: SlotView) -> bool:
         """Make a slot IDLE if it is still as seen; its counter is kept."""
         idle = view.word & ~layout.STATE_MASK

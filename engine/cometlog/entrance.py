@@ -15,7 +15,6 @@ from cometlog.control import Control, segment_of_this_boot
 from cometlog.durable_mark import read_mark
 from cometlog.errors import CorruptionError, ShardBusyError, WritePathConflictError
 from cometlog.files import check_directory, make_directory, sync_directory
-from cometlog.kernel import layout
 from cometlog.lock_wait import holder_name, release, wait_exclusive
 from cometlog.locks import ATTACH_BYTE, LEAVE_BYTE, ShardLocks
 from cometlog.place import Place
@@ -182,10 +181,8 @@ class Entrance:
                 directory_fd=self._place.directory_fd,
             )  # fmt: skip
             recovery.allocate_active(self._directory, control)
-        for index in range(layout.SLOT_COUNT):
-            slot = control.look_at_slot(index)
-            if slot.state != layout.STATE_IDLE:
-                control.set_slot_idle(slot)
+        for index in control.slots_in_use_alone():
+            control.set_slot_idle(control.look_at_slot(index))
         mark = read_mark(self._directory / "durable")
         control.reset_durable(
             mark.next_entry if mark is not None else 0, mark.number if mark is not None else 1
