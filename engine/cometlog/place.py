@@ -5,12 +5,13 @@ Locks and shared words bind those who hold the same files. Where somebody remove
 """
 
 import os
-from contextlib import suppress
 from pathlib import Path
 
 from cometlog.errors import NotALogError
+from cometlog.kernel.identity import leads_to
 
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FROM_ROOT = -1
 
 
 class Place:
@@ -19,26 +20,30 @@ class Place:
     def __init__(self, stream: str, directory: Path, directory_fd: int) -> None:
         self._stream = stream
         self._directory = directory.absolute()
+        self._directory_name = os.fsencode(self._directory)
+        self._directory_identity = identity_of(directory_fd)
         self.directory_fd = directory_fd
-        self._files: dict[str, tuple[int, int]] = {}
+        self._files: dict[str, tuple[bytes, int, int]] = {}
 
     def hold(self, name: str, identity: tuple[int, int]) -> None:
         """Expect the file ``name`` to stay the one with this (device, inode)."""
-        self._files[name] = identity
+        self._files[name] = os.fsencode(name), *identity
 
     def check(self) -> None:
-        """Raise NotALogError naming what is no longer the file or the directory that this client holds."""
-        with suppress(PermissionError):  # a process that gave rights up after it opened the log may not look
-            if identity_at(self._directory) != identity_of(self.directory_fd):
-                raise self.lost(self._directory)
+        """Raise NotALogError naming what is no longer the file or the directory that this client holds.
+
+        A process that gave rights up after it opened the log may not look, and is not told.
+        """
+        if not leads_to(self._directory_name, _FROM_ROOT, *self._directory_identity):
+            raise self.lost(self._directory)
         for name in self._files:
             self.check_file(name)
 
     def check_file(self, name: str) -> None:
         """Raise NotALogError where one of the files is no longer in its place."""
-        with suppress(PermissionError):
-            if identity_at(name, self.directory_fd) != self._files[name]:
-                raise self.lost(self._directory / name)
+        name_bytes, device, inode = self._files[name]
+        if not leads_to(name_bytes, self.directory_fd, device, inode):
+            raise self.lost(self._directory / name)
 
     def lost(self, path: Path) -> NotALogError:
         """Return the error for something that is no longer in its place."""
@@ -51,13 +56,4 @@ class Place:
 def identity_of(fd: int) -> tuple[int, int]:
     """Return device and inode of an open file."""
     info = os.fstat(fd)
-    return info.st_dev, info.st_ino
-
-
-def identity_at(name: Path | str, directory_fd: int | None = None) -> tuple[int, int] | None:
-    """Return device and inode of what a name leads to, a link there not followed; None where there is nothing."""
-    try:
-        info = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
     return info.st_dev, info.st_ino

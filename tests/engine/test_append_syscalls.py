@@ -19,7 +19,7 @@ CALL = re.compile(r"([a-z_0-9]+)\(")
 # One rotation: look whether directory, lock, control and the sealed segment are in their place, the uuid, publish, ask who keeps the
 # shard, close the index of the segment before the last. The futexes are the mutex shared with the helper and its wake-up.
 ROTATION = re.compile(
-    r"(?:futex )*(?:(?:newfstatat|fstat) (?:futex )*){5}getrandom (?:futex )*linkat (?:futex )*unlinkat (?:futex )*"
+    r"(?:futex )*(?:(?:newfstatat|fstat) (?:futex )*){4}getrandom (?:futex )*linkat (?:futex )*unlinkat (?:futex )*"
     r"fcntl (?:futex )*(?:close (?:futex )*)?"
 )
 HELPER_WAS_LATE = {"futex", "fallocate", "madvise"}
