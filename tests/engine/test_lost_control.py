@@ -8,6 +8,7 @@ import pytest
 import cometlog
 import cometlog.control
 from cometlog.control import Control, segment_of_this_boot
+from cometlog.errors import NotALogError
 from cometlog.kernel import layout
 from support import (
     KIB,
@@ -120,3 +121,16 @@ def test_last_segment_that_cannot_be_trusted_with_its_own_name_vouches_for_nothi
         path.rename(path.with_name("elsewhere"))
         path.symlink_to("elsewhere")
     assert not segment_of_this_boot(root / SHARD)
+
+
+@pytest.mark.parametrize("write_path", PATHS)
+def test_a_sync_with_nothing_to_sync_still_names_a_shard_that_was_moved(root: Path, write_path: str) -> None:
+    shard, aside = root / SHARD, root / "aside"
+    with cometlog.open(root, CONFIG, write_path=write_path) as client:
+        client.append(STREAM, [b"entry"])
+        client.sync(STREAM)
+        shard.rename(aside)
+        with pytest.raises(NotALogError, match=f"{shard} is no longer what this client"):
+            client.sync(STREAM)
+        aside.rename(shard)
+        client.sync(STREAM)
